@@ -1,0 +1,1 @@
+//! Holdfast: a gateway for the Model Context Protocol that scales sideways.
