@@ -1,1 +1,6 @@
 //! Holdfast: a gateway for the Model Context Protocol that scales sideways.
+//!
+//! A request enters at `edge`, becomes a use case in `hub`, and leaves through a port or an
+//! upstream; `app` connects the pieces. docs/architecture.md has the picture.
+
+pub mod domain;

@@ -1,0 +1,49 @@
+//! The bounds that somebody can run into. Each has a name in the configuration, which is also what
+//! errors and metrics call it (P8).
+
+/// A bound that was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Limit {
+    Sessions,
+    Streams,
+    StreamsPerSession,
+    RequestsPerSession,
+    SubscriptionsPerSession,
+    BodyBytes,
+    Connections,
+    SlowReader,
+    RequestTime,
+    StuckWrite,
+}
+
+impl Limit {
+    pub const ALL: [Self; 10] = [
+        Self::Sessions,
+        Self::Streams,
+        Self::StreamsPerSession,
+        Self::RequestsPerSession,
+        Self::SubscriptionsPerSession,
+        Self::BodyBytes,
+        Self::Connections,
+        Self::SlowReader,
+        Self::RequestTime,
+        Self::StuckWrite,
+    ];
+
+    /// The key that sets it.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Sessions => "limits.sessions_max",
+            Self::Streams => "limits.streams_max",
+            Self::StreamsPerSession => "limits.streams_per_session_max",
+            Self::RequestsPerSession => "limits.requests_per_session_max",
+            Self::SubscriptionsPerSession => "limits.subscriptions_per_session_max",
+            Self::BodyBytes => "http.body_bytes_max",
+            Self::Connections => "http.connections_max",
+            Self::SlowReader => "streams.buffer_events_max",
+            Self::RequestTime => "requests.timeout",
+            Self::StuckWrite => "http.write_timeout",
+        }
+    }
+}
