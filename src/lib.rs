@@ -4,3 +4,4 @@
 //! upstream; `app` connects the pieces. docs/architecture.md has the picture.
 
 pub mod domain;
+pub mod protocol;
