@@ -4,4 +4,5 @@
 //! upstream; `app` connects the pieces. docs/architecture.md has the picture.
 
 pub mod domain;
+pub mod ports;
 pub mod protocol;

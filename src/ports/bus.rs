@@ -1,0 +1,63 @@
+//! The bus between nodes. It may lose, delay, repeat and reorder: what must not be lost stands in
+//! the store, and the bus only says that it is there.
+
+use std::fmt::Debug;
+
+use tokio::sync::mpsc;
+
+use super::PortFuture;
+use crate::domain::{Event, Fence, NodeId, SessionId, StreamKey};
+
+/// What one node tells another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Envelope {
+    /// An event was appended to a stream that the receiver holds.
+    Appended { to: StreamKey, fence: Fence, event: Event, last: bool },
+    /// The stream was bound to another socket under this fence: whoever holds it under an older one
+    /// lets go.
+    Rebound { stream: StreamKey, fence: Fence, takeover: Takeover },
+    /// The session is over: its streams end, and nothing of it may be served from a cache.
+    SessionEnded { session: SessionId },
+}
+
+/// How a stream came to another socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takeover {
+    /// The client came back with its position: the old socket is dead, and is closed.
+    Resumed,
+    /// A second stream beside the first: both stay open, messages go to the newer (L19).
+    Second,
+}
+
+/// Why a message was not handed over. None of these tells that it did not arrive.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BusError {
+    #[error("the bus can't be reached")]
+    Unavailable,
+    /// The one hint that a node is gone; never the proof.
+    #[error("nobody listens on that node's inbox")]
+    NoResponders,
+    #[error("the receiver's inbox is full")]
+    Full,
+}
+
+/// What arrives at a node, in no promised order. It is bounded; a message that found it full is
+/// lost, and the receiver is told by [`Inbox::missed`].
+#[derive(Debug)]
+pub struct Inbox {
+    pub messages: mpsc::Receiver<Envelope>,
+    /// Changes whenever messages may have been lost: drop caches, re-read what is held (resync).
+    pub missed: tokio::sync::watch::Receiver<u64>,
+}
+
+/// Between nodes: to one, or to all.
+pub trait Bus: Send + Sync + Debug + 'static {
+    /// Opens this node's inbox. Once per incarnation.
+    fn open_inbox(&self, node: &NodeId) -> Inbox;
+
+    /// Hands a message to one node, at most once.
+    fn send<'a>(&'a self, to: &'a NodeId, envelope: Envelope) -> PortFuture<'a, Result<(), BusError>>;
+
+    /// Hands a message to every node but the sender, at most once each.
+    fn announce<'a>(&'a self, from: &'a NodeId, envelope: Envelope) -> PortFuture<'a, Result<(), BusError>>;
+}
