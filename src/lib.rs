@@ -3,6 +3,7 @@
 //! A request enters at `edge`, becomes a use case in `hub`, and leaves through a port or an
 //! upstream; `app` connects the pieces. docs/architecture.md has the picture.
 
+pub mod adapters;
 pub mod domain;
 pub mod ports;
 pub mod protocol;

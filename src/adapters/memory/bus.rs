@@ -1,0 +1,103 @@
+//! The bus between nodes of one process: an inbox each, of a bounded size. What finds an inbox full
+//! is lost, and its owner is told.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
+
+use crate::domain::NodeId;
+use crate::ports::{Bus, BusError, Envelope, Inbox, PortFuture};
+
+/// Joins the nodes of one process.
+#[derive(Debug)]
+pub struct MemoryBus {
+    inbox_max: usize,
+    seats: RwLock<HashMap<NodeId, Seat>>,
+}
+
+/// The other end of an inbox.
+#[derive(Debug)]
+struct Seat {
+    messages: mpsc::Sender<Envelope>,
+    missed: watch::Sender<u64>,
+}
+
+impl Seat {
+    fn hand(&self, envelope: Envelope) -> Result<(), BusError> {
+        self.messages.try_send(envelope).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                self.missed.send_modify(|missed| *missed += 1);
+                BusError::Full
+            }
+            TrySendError::Closed(_) => BusError::NoResponders,
+        })
+    }
+}
+
+impl MemoryBus {
+    /// Each node's inbox holds `inbox_max` messages, at least one.
+    #[must_use]
+    pub fn new(inbox_max: usize) -> Self {
+        Self { inbox_max: inbox_max.max(1), seats: RwLock::default() }
+    }
+
+    fn seats(&self) -> RwLockReadGuard<'_, HashMap<NodeId, Seat>> {
+        self.seats.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seats_mut(&self) -> RwLockWriteGuard<'_, HashMap<NodeId, Seat>> {
+        self.seats.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets a node whose inbox was dropped.
+    fn forget(&self, node: &NodeId) {
+        if let Entry::Occupied(seat) = self.seats_mut().entry(node.clone())
+            && seat.get().messages.is_closed()
+        {
+            seat.remove();
+        }
+    }
+
+    fn send_now(&self, to: &NodeId, envelope: Envelope) -> Result<(), BusError> {
+        let handed = self.seats().get(to).map_or(Err(BusError::NoResponders), |seat| seat.hand(envelope));
+        if handed == Err(BusError::NoResponders) {
+            self.forget(to);
+        }
+        handed
+    }
+
+    fn announce_now(&self, from: &NodeId, envelope: &Envelope) {
+        let mut left = Vec::new();
+        for (node, seat) in self.seats().iter().filter(|(node, _)| *node != from) {
+            if seat.hand(envelope.clone()) == Err(BusError::NoResponders) {
+                left.push(node.clone());
+            }
+        }
+        for node in left {
+            self.forget(&node);
+        }
+    }
+}
+
+impl Bus for MemoryBus {
+    fn open_inbox(&self, node: &NodeId) -> Inbox {
+        let (messages, inbox) = mpsc::channel(self.inbox_max);
+        let (missed, missed_inbox) = watch::channel(0);
+        self.seats_mut().insert(node.clone(), Seat { messages, missed });
+        Inbox { messages: inbox, missed: missed_inbox }
+    }
+
+    fn send<'a>(&'a self, to: &'a NodeId, envelope: Envelope) -> PortFuture<'a, Result<(), BusError>> {
+        Box::pin(async move { self.send_now(to, envelope) })
+    }
+
+    fn announce<'a>(&'a self, from: &'a NodeId, envelope: Envelope) -> PortFuture<'a, Result<(), BusError>> {
+        Box::pin(async move {
+            self.announce_now(from, &envelope);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,13 @@
+//! Sessions and bus in this process: the default, and what simulated clusters share. Nothing here
+//! waits: every step is a few lines under one lock.
+
+mod bus;
+mod delivery;
+mod log;
+mod session;
+mod shard;
+mod store;
+mod stream;
+
+pub use bus::MemoryBus;
+pub use store::MemorySessionStore;
