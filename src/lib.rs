@@ -5,5 +5,7 @@
 
 pub mod adapters;
 pub mod domain;
+pub mod lifecycle;
 pub mod ports;
 pub mod protocol;
+pub mod telemetry;

@@ -1,0 +1,10 @@
+//! The life of the process: its phase, its tasks, its signals. Every task is spawned here, gets a
+//! stop token, and is waited for.
+
+mod phase;
+mod signal;
+mod tasks;
+
+pub use phase::{Lifecycle, Phase};
+pub use signal::shutdown_requested;
+pub use tasks::{Ending, Tasks};

@@ -1,0 +1,104 @@
+//! The closed sets that label metrics: never ids, never paths.
+
+use crate::domain::{StreamKind, Transport};
+
+/// Why an open stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// Its last answer was sent.
+    Finished,
+    ClientGone,
+    /// The reader was slower than its buffer is long.
+    Lagged,
+    /// Nothing happened for `streams.idle_timeout`.
+    Idle,
+    /// This node is about to end.
+    Draining,
+    /// The client came back on another connection.
+    Replaced,
+    SessionEnded,
+    /// What feeds it failed.
+    Failed,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// The client said so (L26).
+    Deleted,
+    Idle,
+    /// Its HTTP+SSE stream did not come back within the grace (S5).
+    StreamGone,
+    /// The state lived in this process, which ends.
+    Shutdown,
+}
+
+/// How a resume with `Last-Event-ID` went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResumeEnd {
+    Resumed,
+    /// The log no longer reaches back; the client was told.
+    Lost,
+    Ended,
+    Gone,
+    /// The store was away; the client was told to come again.
+    Postponed,
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExchangeEnd {
+    /// A result or error of the server's.
+    Answered,
+    UpstreamFailed,
+    TimedOut,
+    Cancelled,
+    /// The session or the gateway ended first.
+    Abandoned,
+}
+
+/// Well or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    Error,
+}
+
+macro_rules! label {
+    ($type:ident { $($variant:ident => $text:literal),+ $(,)? }) => {
+        impl $type {
+            pub(super) const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+    };
+}
+
+label!(StreamEnd {
+    Finished => "finished", ClientGone => "client_gone", Lagged => "lagged", Idle => "idle",
+    Draining => "draining", Replaced => "replaced", SessionEnded => "session_ended", Failed => "failed",
+});
+label!(SessionEnd { Deleted => "deleted", Idle => "idle", StreamGone => "stream_gone", Shutdown => "shutdown" });
+label!(ResumeEnd {
+    Resumed => "resumed", Lost => "lost", Ended => "ended", Gone => "gone", Postponed => "postponed",
+});
+label!(ExchangeEnd {
+    Answered => "answered", UpstreamFailed => "upstream_failed", TimedOut => "timed_out",
+    Cancelled => "cancelled", Abandoned => "abandoned",
+});
+label!(Outcome { Ok => "ok", Error => "error" });
+
+pub(super) const fn kind_label(kind: StreamKind) -> &'static str {
+    match kind {
+        StreamKind::Get => "get",
+        StreamKind::Post => "post",
+        StreamKind::HttpSse => "http_sse",
+    }
+}
+
+pub(super) const fn transport_label(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Streamable => "streamable",
+        Transport::HttpSse => "http_sse",
+    }
+}

@@ -1,0 +1,12 @@
+//! What operators see: metric verbs, logs, and error chains. Logic says what happened; names and
+//! labels are decided here.
+
+mod chain;
+mod labels;
+mod logging;
+mod metrics;
+
+pub use chain::chain;
+pub use labels::{ExchangeEnd, Outcome, ResumeEnd, SessionEnd, StreamEnd};
+pub use logging::{Config as LogConfig, Format as LogFormat, init as init_logging};
+pub use metrics::{Gauged, Metrics};
