@@ -9,3 +9,4 @@ pub mod lifecycle;
 pub mod ports;
 pub mod protocol;
 pub mod telemetry;
+pub mod upstream;

@@ -1,0 +1,221 @@
+//! What an upstream answers to one request, message by message, whether it came as JSON or as an
+//! event stream, over one connection or, after a break, over several (`Last-Event-ID`).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+
+use super::error::Error;
+use super::streamable::{Listening, Streamable};
+use crate::domain::UpstreamHandle;
+use crate::protocol::jsonrpc::{Body, Message};
+use crate::protocol::sse::Decoder;
+
+/// A stream that breaks this often in a row without a single message is given up.
+const FRUITLESS_RESUMES_MAX: u32 = 8;
+
+/// One message from the upstream.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub message: Message,
+    /// The upstream's event id, if it gave one: where its stream can be resumed.
+    pub event: Option<String>,
+}
+
+/// The upstream's messages, in order. Dropping it closes the connection, which to a modern upstream
+/// is the cancel (M8) and to a legacy one is not (L16).
+pub struct Answers {
+    upstream: Streamable,
+    /// Absent where the stream can't be resumed: modern upstreams, or no session.
+    handle: Option<UpstreamHandle>,
+    source: Source,
+    ready: VecDeque<Answer>,
+    position: Option<String>,
+    retry: Option<Duration>,
+    /// Set until the first event after a resume.
+    resumed_at: Option<String>,
+    /// A message came with the position, not only a priming event.
+    delivered_at_position: bool,
+    fruitless: u32,
+    guard: Option<Box<dyn Send + Sync>>,
+}
+
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answers").field("upstream", &self.upstream.name()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+enum Source {
+    Json { body: Incoming, read: BytesMut },
+    Stream { body: Incoming, decoder: Decoder },
+    Broken,
+    Done,
+}
+
+impl Answers {
+    pub(super) fn json(upstream: Streamable, body: Incoming) -> Self {
+        Self::new(upstream, None, Source::Json { body, read: BytesMut::new() })
+    }
+
+    pub(super) fn stream(upstream: Streamable, handle: Option<UpstreamHandle>, body: Incoming) -> Self {
+        let decoder = Decoder::new(upstream.message_bytes_max());
+        Self::new(upstream, handle, Source::Stream { body, decoder })
+    }
+
+    fn new(upstream: Streamable, handle: Option<UpstreamHandle>, source: Source) -> Self {
+        Self {
+            upstream,
+            handle,
+            source,
+            ready: VecDeque::new(),
+            position: None,
+            retry: None,
+            resumed_at: None,
+            delivered_at_position: false,
+            fruitless: 0,
+            guard: None,
+        }
+    }
+
+    /// Drops `guard` together with the answers.
+    #[must_use]
+    pub fn with_guard(mut self, guard: Box<dyn Send + Sync>) -> Self {
+        self.guard = Some(guard);
+        self
+    }
+
+    /// The last event id that the upstream gave, and the delay it asked for before a reconnect.
+    #[must_use]
+    pub fn position(&self) -> (Option<&str>, Option<Duration>) {
+        (self.position.as_deref(), self.retry)
+    }
+
+    /// The next message; `None` once the upstream ended in good order. A stream that broke after an
+    /// event id is resumed by itself. Safe to drop and call again.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is not MCP or beyond the size limit, [`Error::Interrupted`] if
+    /// the stream broke and can't be resumed, [`Error::SessionGone`] if resuming met a 404.
+    pub async fn next(&mut self) -> Result<Option<Answer>, Error> {
+        loop {
+            if let Some(answer) = self.ready.pop_front() {
+                self.fruitless = 0;
+                return Ok(Some(answer));
+            }
+            match &mut self.source {
+                Source::Done => return Ok(None),
+                Source::Broken => self.resume().await?,
+                Source::Json { .. } => self.read_json().await?,
+                Source::Stream { .. } => self.read_stream().await?,
+            }
+        }
+    }
+
+    async fn read_json(&mut self) -> Result<(), Error> {
+        let limit = self.upstream.message_bytes_max();
+        let Source::Json { body, read } = &mut self.source else { return Ok(()) };
+        let whole = loop {
+            match body.frame().await {
+                None => break std::mem::take(read).freeze(),
+                Some(Err(err)) => return Err(self.upstream.unreachable(err)),
+                Some(Ok(frame)) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    if read.len() + data.len() > limit {
+                        return Err(self.upstream.invalid(format!("an answer of more than {limit} bytes")));
+                    }
+                    if read.is_empty() && body.is_end_stream() {
+                        break data;
+                    }
+                    read.extend_from_slice(&data);
+                }
+            }
+        };
+        self.source = Source::Done;
+        self.take(whole, None)
+    }
+
+    async fn read_stream(&mut self) -> Result<(), Error> {
+        let Source::Stream { body, decoder } = &mut self.source else { return Ok(()) };
+        loop {
+            match decoder.next() {
+                Ok(Some(event)) => {
+                    // Some servers repeat the very event that the position named.
+                    let repeated = self.resumed_at.take().is_some_and(|at| event.id.as_deref() == Some(&*at));
+                    if let Some(id) = event.id {
+                        self.position = (!id.is_empty()).then_some(id);
+                        self.delivered_at_position = event.data.as_ref().is_some_and(|data| !data.is_empty());
+                    }
+                    self.retry = event.retry.or(self.retry);
+                    let named_otherwise = event.event.as_deref().is_some_and(|name| name != "message");
+                    match event.data {
+                        Some(data) if !data.is_empty() && !named_otherwise && !repeated => {
+                            let position = self.position.clone();
+                            return self.take(data, position);
+                        }
+                        _ => continue,
+                    }
+                }
+                Ok(None) => {}
+                Err(_) => {
+                    let limit = self.upstream.message_bytes_max();
+                    return Err(self.upstream.invalid(format!("an event of more than {limit} bytes")));
+                }
+            }
+            match body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        decoder.push(data);
+                    }
+                }
+                Some(Err(_)) | None => {
+                    self.source = Source::Broken;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, raw: Bytes, event: Option<String>) -> Result<(), Error> {
+        let body =
+            Body::parse(raw, usize::MAX).map_err(|malformed| self.upstream.invalid(malformed.to_string()))?;
+        match body {
+            Body::One(message) => self.ready.push_back(Answer { message, event }),
+            Body::Batch(messages) => {
+                self.ready
+                    .extend(messages.into_iter().map(|message| Answer { message, event: event.clone() }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Comes back with the position after a break, as the upstream asked (`retry`) or with back-off.
+    async fn resume(&mut self) -> Result<(), Error> {
+        let (Some(handle), Some(position)) = (&self.handle, &self.position) else {
+            return Err(self.upstream.interrupted());
+        };
+        if self.fruitless >= FRUITLESS_RESUMES_MAX {
+            return Err(self.upstream.interrupted());
+        }
+        let delay = self.upstream.reconnect_delay(self.fruitless, self.retry);
+        self.fruitless += 1;
+        tokio::time::sleep(delay).await;
+        match self.upstream.open_stream(handle, Some(position)).await {
+            Ok(Listening::Stream(body)) => {
+                let decoder = Decoder::new(self.upstream.message_bytes_max());
+                self.resumed_at = self.position.clone().filter(|_| self.delivered_at_position);
+                self.source = Source::Stream { body, decoder };
+                Ok(())
+            }
+            Ok(Listening::NotOffered) => Err(self.upstream.interrupted()),
+            Err(Error::Unreachable { .. } | Error::Late { .. }) => Ok(()),
+            Err(gone @ Error::SessionGone { .. }) => Err(gone),
+            Err(_) => Err(self.upstream.interrupted()),
+        }
+    }
+}

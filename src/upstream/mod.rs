@@ -1,0 +1,17 @@
+//! MCP servers behind Holdfast. One file per kind of server; Streamable HTTP of both eras for now.
+//! What to do about an answer is the hub's matter.
+
+mod answers;
+mod era;
+mod error;
+mod http_client;
+mod probe;
+mod session;
+mod streamable;
+
+pub use answers::{Answer, Answers};
+pub use era::{EraPolicy, Eras};
+pub use error::Error;
+pub use http_client::{Config as HttpConfig, HttpClient};
+pub use session::Opened;
+pub use streamable::{Config, Streamable as Upstream};
