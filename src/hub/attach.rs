@@ -1,0 +1,284 @@
+//! GET: binding a socket to a stream, and giving a client that comes back what it missed, with
+//! answers that real clients survive (MCP-RULES, "A GET that resumes").
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
+
+use super::body::StreamBody;
+use super::deliver::give_way;
+use super::live::Live;
+use super::server::Server;
+use super::stream::{Delivered, Framing, LocalStream, Opening};
+use super::{Error, Hub};
+use crate::domain::{EventId, EventNumber, Limit, StreamId, StreamKey, StreamKind};
+use crate::ports::{Attach, Attached, Envelope, StoreError, Tail, Takeover};
+use crate::protocol::jsonrpc::{self, Id, codes};
+use crate::protocol::sse::{Frame, KEEP_ALIVE};
+use crate::telemetry::{ResumeEnd, StreamEnd};
+
+/// How long a resume waits for a store that is away before the client is told to come again.
+const RESUME_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a GET is answered with.
+#[derive(Debug)]
+pub enum Attachment {
+    Stream(StreamBody),
+    /// A short event stream that ends at once: come again, or an error for what was asked.
+    Once(Bytes),
+    /// Nothing is left of this stream, and nothing will come (405).
+    Ended,
+}
+
+/// How a stream is to be opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Where an HTTP+SSE client posts to; absent over Streamable HTTP.
+    pub endpoint: Option<&'a str>,
+    /// The client understands events without data (2025-11-25 and later).
+    pub primes: bool,
+    pub position: Option<&'a EventId>,
+}
+
+impl Hub {
+    /// Opens a session's GET stream, or resumes any stream of it at a position.
+    ///
+    /// # Errors
+    /// [`Error::NoSession`], [`Error::Limit`], or, without a position, [`Error::Store`].
+    pub async fn attach(
+        &self,
+        server: &Arc<Server>,
+        live: &Arc<Live>,
+        wanted: Wanted<'_>,
+    ) -> Result<Attachment, Error> {
+        let own = if wanted.endpoint.is_some() { StreamId::http_sse() } else { StreamId::get() };
+        let stream = wanted.position.map_or_else(|| own.clone(), |position| position.stream.clone());
+        let number = wanted.position.map(|position| position.number);
+        let key = StreamKey { session: live.id.clone(), stream };
+        // A position on the other transport's stream was never given out on this one.
+        let foreign = key.stream.kind() != StreamKind::Post && key.stream != own;
+        let attached =
+            if foreign { Ok(Attempt::Lost(None)) } else { self.bind(live, &key, number, wanted, &[]).await };
+        let attempt = match attached {
+            Err(Error::Store(_)) if wanted.position.is_some() => Attempt::Postponed,
+            other => other?,
+        };
+        if wanted.position.is_some() {
+            self.inner.metrics.resumed(attempt.resume_end());
+        }
+        let body = match attempt {
+            Attempt::Bound(body) => body,
+            Attempt::Ended => return Ok(Attachment::Ended),
+            Attempt::Postponed => return Ok(Attachment::Once(self.come_again(wanted.position))),
+            Attempt::Lost(top) if key.stream.kind() == StreamKind::Post => {
+                tracing::info!(stream = %key, ?top, "a stream can't be resumed; its requests are answered with errors");
+                return Ok(lost_requests(&key.stream));
+            }
+            Attempt::Lost(top) => {
+                tracing::info!(stream = %key, ?top, "a stream can't be resumed; the client is told and gets a new one");
+                let key = StreamKey { session: live.id.clone(), stream: own };
+                match self.bind(live, &key, None, wanted, &loss_notices(live)).await? {
+                    Attempt::Bound(body) => body,
+                    Attempt::Ended | Attempt::Lost(_) | Attempt::Postponed => {
+                        return Err(StoreError::Unknown.into());
+                    }
+                }
+            }
+        };
+        if let Some(handle) = live.upstream() {
+            self.start_pump(server, live, &handle, &key.stream);
+        }
+        Ok(Attachment::Stream(body))
+    }
+
+    async fn bind(
+        &self,
+        live: &Arc<Live>,
+        key: &StreamKey,
+        position: Option<EventNumber>,
+        wanted: Wanted<'_>,
+        notices: &[Bytes],
+    ) -> Result<Attempt, Error> {
+        let (stream, body) = self.local_stream(live, key, wanted.primes)?;
+        if self.inner.config.streams.keep_alive.is_some() {
+            stream.outlet.push_replayed(Bytes::from_static(KEEP_ALIVE));
+        }
+        let attach = Attach {
+            stream: key.clone(),
+            node: self.inner.node.clone(),
+            position,
+            reassert: None,
+            not_after_ms: None,
+        };
+        let attached = self.attach_patiently(&attach).await;
+        match attached {
+            Ok(Attached::Bound { fence, tail, previous, .. }) => {
+                let takeover = if position.is_some() { Takeover::Resumed } else { Takeover::Second };
+                if let Some(previous) = previous.filter(|binding| binding.fence < fence) {
+                    if previous.node == self.inner.node {
+                        give_way(live, key, fence, takeover);
+                    } else {
+                        let rebound = Envelope::Rebound { stream: key.clone(), fence, takeover };
+                        // Lost, it is found by the fence at the other node's next append or resync.
+                        let _ = self.inner.bus.send(&previous.node, rebound).await;
+                    }
+                }
+                let opening = Opening { endpoint: wanted.endpoint, notices };
+                self.inner.metrics.replayed(tail.events.len());
+                if stream.bound(fence, &tail, &opening) == Delivered::Gap {
+                    self.close_gap(live, &stream);
+                }
+                Ok(Attempt::Bound(body))
+            }
+            Ok(Attached::Ended) => Ok(Attempt::Ended),
+            Ok(Attached::Lost { top }) => Ok(Attempt::Lost(Some(top))),
+            Ok(Attached::Unknown) => Ok(Attempt::Lost(None)),
+            Ok(Attached::Gone) => {
+                self.end_locally(live);
+                Err(Error::NoSession)
+            }
+            Ok(Attached::TooLate | Attached::Superseded(_)) => Ok(Attempt::Postponed),
+            Err(error) => {
+                stream.outlet.end(StreamEnd::Failed);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// A stream's local entry, made before anything can be sent to it.
+    pub(super) fn local_stream(
+        &self,
+        live: &Arc<Live>,
+        key: &StreamKey,
+        primes: bool,
+    ) -> Result<(Arc<LocalStream>, StreamBody), Error> {
+        let place = self.stream_place(key.stream.kind())?;
+        let framing = Framing { primes, retry: self.retry() };
+        let stream = Arc::new(LocalStream::new(key.clone(), framing, self.inner.config.streams.buffer));
+        if !live.enter_stream(&stream, self.inner.config.streams_per_session_max) {
+            return Err(self.limit(Limit::StreamsPerSession));
+        }
+        let body = StreamBody::session(self, place, live.clone(), stream.clone());
+        Ok((stream, body))
+    }
+
+    async fn attach_patiently(&self, attach: &Attach) -> Result<Attached, StoreError> {
+        let until = Instant::now() + RESUME_PATIENCE;
+        loop {
+            match self.store().attach(attach).await {
+                Err(_) if attach.position.is_some() && Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(100 + fastrand::u64(..100))).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// When a newer GET stream ends, an older one that is still open hears again.
+    pub(super) async fn promote_silent(&self, live: &Arc<Live>, name: &StreamId) {
+        if live.holder(name).is_some() {
+            return;
+        }
+        let silent = live.streams_named(name).into_iter().filter(|stream| stream.is_silent());
+        let Some(stream) = silent.max_by_key(|stream| stream.fence()) else { return };
+        let attach = Attach {
+            stream: stream.key.clone(),
+            node: self.inner.node.clone(),
+            position: None,
+            reassert: None,
+            not_after_ms: None,
+        };
+        match self.store().attach(&attach).await {
+            Ok(Attached::Bound { fence, tail, .. }) => {
+                stream.promoted(fence, &tail);
+            }
+            Ok(_) | Err(_) => stream.end_with_retry(StreamEnd::Failed, self.retry()),
+        }
+    }
+
+    /// The client keeps its position, and comes back with it.
+    fn come_again(&self, position: Option<&EventId>) -> Bytes {
+        let id = position.map(ToString::to_string);
+        Frame { id: id.as_deref(), retry: Some(self.retry()), data: Some(b""), ..Frame::default() }.encode()
+    }
+}
+
+enum Attempt {
+    Bound(StreamBody),
+    Ended,
+    /// The position is not in the log; where the stream stands, if it is known at all.
+    Lost(Option<EventNumber>),
+    Postponed,
+}
+
+impl Attempt {
+    const fn resume_end(&self) -> ResumeEnd {
+        match self {
+            Self::Bound(_) => ResumeEnd::Resumed,
+            Self::Ended => ResumeEnd::Ended,
+            Self::Lost(_) => ResumeEnd::Lost,
+            Self::Postponed => ResumeEnd::Postponed,
+        }
+    }
+}
+
+/// An error for each request that the lost stream was to answer.
+fn lost_requests(stream: &StreamId) -> Attachment {
+    let ids: Vec<_> = stream.carried_requests().iter().filter_map(|json| Id::parse(json).ok()).collect();
+    if ids.is_empty() {
+        return Attachment::Ended;
+    }
+    let mut frames = BytesMut::new();
+    for id in ids {
+        let text =
+            "The answer can't be replayed: the gateway's log no longer reaches back to your Last-Event-ID";
+        let error = jsonrpc::error(Some(&id), codes::SERVER, text, None);
+        frames.extend_from_slice(
+            &Frame { event: Some("message"), data: Some(&error), ..Frame::default() }.encode(),
+        );
+    }
+    Attachment::Once(frames.freeze())
+}
+
+/// Says that messages may be missing, and what may have changed unseen.
+fn loss_notices(live: &Live) -> Vec<Bytes> {
+    #[derive(serde::Deserialize, Default)]
+    struct Listed {
+        #[serde(default, rename = "listChanged")]
+        list_changed: bool,
+    }
+    #[derive(serde::Deserialize, Default)]
+    #[serde(default)]
+    struct Capabilities {
+        tools: Listed,
+        prompts: Listed,
+        resources: Listed,
+    }
+    let session = live.session();
+    let capabilities = session.client.as_ref().map_or("{}", |client| &client.server_capabilities);
+    let capabilities: Capabilities = serde_json::from_str(capabilities).unwrap_or_default();
+    let warning = r#"{"level":"warning","logger":"holdfast","data":"Messages may be missing: the gateway's log no longer reaches back to your Last-Event-ID"}"#;
+    let mut notices = vec![jsonrpc::notification("notifications/message", Some(warning))];
+    let lists = [
+        (capabilities.tools, "notifications/tools/list_changed"),
+        (capabilities.prompts, "notifications/prompts/list_changed"),
+        (capabilities.resources, "notifications/resources/list_changed"),
+    ];
+    for (listed, method) in lists {
+        if listed.list_changed {
+            notices.push(jsonrpc::notification(method, None));
+        }
+    }
+    for uri in &session.subscriptions {
+        let params = serde_json::json!({ "uri": uri }).to_string();
+        notices.push(jsonrpc::notification("notifications/resources/updated", Some(&params)));
+    }
+    notices
+}
+
+/// The tail of a stream that was just made: nothing, from its top on.
+pub(super) fn empty_tail(top: EventNumber) -> Tail {
+    Tail { after: top, events: Vec::new(), ended: false }
+}

@@ -1,0 +1,342 @@
+//! One request at the upstream, from its sending to its final answer: time limits, cancellation,
+//! and an upstream that has forgotten the session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderMap, StatusCode};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::live::Live;
+use super::server::Server;
+use super::{Error, Hub, RequestsConfig};
+use crate::domain::{Limit, SessionPart};
+use crate::ports::Updated;
+use crate::protocol::jsonrpc::{self, Id, Message};
+use crate::protocol::legacy;
+use crate::telemetry::{ExchangeEnd, chain};
+use crate::upstream::{self, Answer, Answers};
+
+/// What comes back from a running call.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A notification, or a question to the client.
+    Message(Answer),
+    /// The call is over.
+    Final(Final),
+}
+
+/// A call's end: exactly one for each call (P5).
+#[derive(Debug)]
+pub(super) struct Final {
+    /// A JSON-RPC response with the request's id.
+    pub payload: Bytes,
+    /// What an HTTP answer that consists of it says.
+    pub outcome: Result<StatusCode, Error>,
+    pub event: Option<String>,
+}
+
+/// Until when a call may take: `timeout` after its last sign of life, `timeout_max` in all. While
+/// the server waits for the client's answer to a question, only the latter counts.
+#[derive(Debug)]
+struct Deadline {
+    soft: Instant,
+    hard: Instant,
+    timeout: Duration,
+}
+
+impl Deadline {
+    fn new(config: &RequestsConfig) -> Self {
+        let now = Instant::now();
+        Self { soft: now + config.timeout, hard: now + config.timeout_max, timeout: config.timeout }
+    }
+
+    fn sign_of_life(&mut self, message: &Message) {
+        self.soft = if message.is_request() { self.hard } else { Instant::now() + self.timeout };
+    }
+
+    fn at(&self) -> Instant {
+        self.soft.min(self.hard)
+    }
+}
+
+type Calling = BoxFuture<'static, Result<Answers, Error>>;
+
+enum Progress {
+    Calling(Calling),
+    Reading(Box<Answers>),
+    Done,
+}
+
+/// A running call. Dropping it drops the upstream connection.
+pub(super) struct Call {
+    hub: Hub,
+    server: Arc<Server>,
+    live: Option<Arc<Live>>,
+    id: Id,
+    method: Arc<str>,
+    params: Option<String>,
+    progress: Progress,
+    deadline: Option<Deadline>,
+    cancel: Option<Arc<Notify>>,
+    cancelled: bool,
+    ended: CancellationToken,
+    started: Instant,
+    answered: bool,
+}
+
+impl Call {
+    /// A legacy session's request.
+    pub(super) fn in_session(
+        hub: &Hub,
+        server: &Arc<Server>,
+        live: &Arc<Live>,
+        request: &Message,
+        headers: &HeaderMap,
+        cancel: Arc<Notify>,
+    ) -> Self {
+        let calling = {
+            let (hub, server, live) = (hub.clone(), server.clone(), live.clone());
+            let (raw, headers) = (request.raw().clone(), headers.clone());
+            Box::pin(async move { hub.call_in_session(&server, &live, raw, &headers).await })
+        };
+        let mut call = Self::new(hub, server, request, calling);
+        call.deadline = Some(Deadline::new(&server.requests));
+        call.cancel = Some(cancel);
+        call.ended = live.ended.clone();
+        call.live = Some(live.clone());
+        call
+    }
+
+    /// A request that stands alone. `calling` sends it.
+    pub(super) fn alone(
+        hub: &Hub,
+        server: &Arc<Server>,
+        request: &Message,
+        calling: Calling,
+        limited: bool,
+    ) -> Self {
+        let mut call = Self::new(hub, server, request, calling);
+        call.deadline = limited.then(|| Deadline::new(&server.requests));
+        call
+    }
+
+    fn new(hub: &Hub, server: &Arc<Server>, request: &Message, calling: Calling) -> Self {
+        Self {
+            hub: hub.clone(),
+            server: server.clone(),
+            live: None,
+            id: request.id().cloned().unwrap_or_else(|| Id::number(0)),
+            method: Arc::from(request.method().unwrap_or_default()),
+            params: remembered(request),
+            progress: Progress::Calling(calling),
+            deadline: None,
+            cancel: None,
+            cancelled: false,
+            ended: CancellationToken::new(),
+            started: Instant::now(),
+            answered: false,
+        }
+    }
+
+    /// The next message; after the final one, `None`. Safe to drop and call again.
+    pub(super) async fn step(&mut self) -> Option<Step> {
+        loop {
+            if matches!(self.progress, Progress::Done) {
+                return None;
+            }
+            let abandon = self.hub.inner.abandon.clone();
+            let at = self.deadline.as_ref().map(Deadline::at);
+            let cancel = self.cancel.clone();
+            let happened = tokio::select! {
+                biased;
+                next = next(&mut self.progress) => Happened::Next(next),
+                () = cancelled(cancel), if !self.cancelled => Happened::Cancelled,
+                () = passed(at) => Happened::Late,
+                () = self.ended.cancelled() => Happened::Ended("the session ended"),
+                () = abandon.cancelled() => Happened::Ended("the gateway is shutting down"),
+            };
+            if let Some(step) = self.apply(happened).await {
+                return Some(step);
+            }
+        }
+    }
+
+    async fn apply(&mut self, happened: Happened) -> Option<Step> {
+        match happened {
+            Happened::Next(Ok(Some(answer))) => {
+                if !std::mem::replace(&mut self.answered, true) {
+                    self.hub.inner.metrics.upstream_answered(self.started.elapsed());
+                }
+                if !answer.message.is_response() {
+                    if let Some(deadline) = self.deadline.as_mut().filter(|_| !self.cancelled) {
+                        deadline.sign_of_life(&answer.message);
+                    }
+                    return Some(Step::Message(answer));
+                }
+                Some(self.answer(answer).await)
+            }
+            Happened::Next(Ok(None)) => {
+                let error = upstream::Error::Interrupted { upstream: self.server.upstream.name().to_owned() };
+                Some(self.fail(error.into(), ExchangeEnd::UpstreamFailed))
+            }
+            Happened::Next(Err(error)) => Some(self.refused(error)),
+            Happened::Cancelled => {
+                self.cancelled = true;
+                let grace = Instant::now() + self.server.requests.cancel_grace;
+                if let Some(deadline) = &mut self.deadline {
+                    deadline.soft = deadline.at().min(grace);
+                }
+                None
+            }
+            Happened::Late if self.cancelled => Some(self.fail(Error::Cancelled, ExchangeEnd::Cancelled)),
+            Happened::Late => {
+                self.hub.inner.metrics.limit_hit(Limit::RequestTime);
+                self.stop_upstream("the gateway's time limit for this request passed");
+                let late = self.server.upstream.late();
+                Some(self.fail(late.into(), ExchangeEnd::TimedOut))
+            }
+            Happened::Ended(why) => {
+                self.stop_upstream(why);
+                Some(self.fail(Error::Abandoned(why), ExchangeEnd::Abandoned))
+            }
+        }
+    }
+
+    async fn answer(&mut self, answer: Answer) -> Step {
+        let payload = match answer.message.id() {
+            Some(id) if *id == self.id => answer.message.raw().clone(),
+            // An error that could not name its request: here it is known which one was meant.
+            None => with_id(&self.id, answer.message.error().unwrap_or("null")),
+            Some(other) => {
+                let what = format!("a response to {other}, which was not asked");
+                let upstream = self.server.upstream.name().to_owned();
+                return self
+                    .fail(upstream::Error::Invalid { upstream, what }.into(), ExchangeEnd::UpstreamFailed);
+            }
+        };
+        if answer.message.result().is_some() {
+            self.remember().await;
+        }
+        self.end(ExchangeEnd::Answered);
+        Step::Final(Final { payload, outcome: Ok(StatusCode::OK), event: answer.event })
+    }
+
+    /// A refusal that is a JSON-RPC error goes to the client with its status.
+    fn refused(&mut self, error: Error) -> Step {
+        if let Error::Upstream(upstream::Error::Refused { status, body, .. }) = &error
+            && !matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+            && let Ok(message) = Message::parse(body.clone())
+            && let Some(details) = message.error()
+        {
+            let payload =
+                if message.id() == Some(&self.id) { body.clone() } else { with_id(&self.id, details) };
+            let outcome = Ok(*status);
+            self.end(ExchangeEnd::Answered);
+            return Step::Final(Final { payload, outcome, event: None });
+        }
+        let error = match error {
+            // It was lost while it answered: the request ran, and can't be sent again.
+            Error::Upstream(upstream::Error::SessionGone { upstream }) => {
+                Error::Upstream(upstream::Error::Interrupted { upstream })
+            }
+            other => other,
+        };
+        tracing::warn!(method = %self.method, error = %chain(&error), "an upstream gave no answer");
+        self.fail(error, ExchangeEnd::UpstreamFailed)
+    }
+
+    fn fail(&mut self, error: Error, end: ExchangeEnd) -> Step {
+        self.end(end);
+        Step::Final(Final { payload: error.body(Some(&self.id)), outcome: Err(error), event: None })
+    }
+
+    fn end(&mut self, end: ExchangeEnd) {
+        self.progress = Progress::Done;
+        self.hub.inner.metrics.exchanged(end, self.started.elapsed());
+    }
+
+    /// Tells a legacy upstream to stop; a modern one hears the connection close (M8).
+    fn stop_upstream(&self, why: &'static str) {
+        let Some(handle) = self.live.as_ref().and_then(|live| live.upstream()) else { return };
+        if &*self.method == "initialize" {
+            return;
+        }
+        let params = format!(r#"{{"requestId":{},"reason":"{why}"}}"#, self.id.as_json());
+        let cancel = jsonrpc::notification("notifications/cancelled", Some(&params));
+        let upstream = self.server.upstream.clone();
+        self.hub.inner.tasks.spawn(async move {
+            // Best effort: the client has its answer.
+            let _ = upstream.notify(Some(&handle), cancel, &HeaderMap::new()).await;
+        });
+    }
+
+    /// Keeps what must be restored if the upstream loses its session.
+    async fn remember(&mut self) {
+        let (Some(live), Some(value)) = (&self.live, &self.params) else { return };
+        let part = match &*self.method {
+            "logging/setLevel" => SessionPart::LogLevel(value.clone()),
+            "resources/subscribe" => SessionPart::Subscribed(value.clone()),
+            _ => SessionPart::Unsubscribed(value.clone()),
+        };
+        match self.hub.store().update(&live.id, part).await {
+            Ok(Updated::Now(session)) => live.set_session(*session),
+            Ok(Updated::Full) => {
+                self.hub.inner.metrics.limit_hit(Limit::SubscriptionsPerSession);
+                tracing::warn!(session = %live.id, "more subscriptions than are remembered");
+            }
+            Ok(Updated::Gone) => {}
+            Err(err) => {
+                tracing::warn!(session = %live.id, error = %err, "a subscription or log level is not remembered")
+            }
+        }
+    }
+}
+
+enum Happened {
+    Next(Result<Option<Answer>, Error>),
+    Cancelled,
+    Late,
+    Ended(&'static str),
+}
+
+async fn next(progress: &mut Progress) -> Result<Option<Answer>, Error> {
+    loop {
+        match progress {
+            Progress::Calling(calling) => *progress = Progress::Reading(Box::new(calling.await?)),
+            Progress::Reading(answers) => return Ok(answers.next().await?),
+            Progress::Done => return Ok(None),
+        }
+    }
+}
+
+async fn passed(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn cancelled(cancel: Option<Arc<Notify>>) {
+    match cancel {
+        Some(cancel) => cancel.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn remembered(request: &Message) -> Option<String> {
+    let params = request.params()?;
+    match request.method()? {
+        "logging/setLevel" => legacy::log_level(params),
+        "resources/subscribe" | "resources/unsubscribe" => legacy::resource_uri(params),
+        _ => None,
+    }
+}
+
+fn with_id(id: &Id, error_json: &str) -> Bytes {
+    Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":{},"error":{error_json}}}"#, id.as_json()))
+}

@@ -1,0 +1,158 @@
+//! Ends: of a session, with its streams, its running requests and the upstream's session; and of
+//! this node.
+
+use std::sync::Arc;
+
+use super::body::Held;
+use super::deliver::end_streams;
+use super::live::Live;
+use super::server::Server;
+use super::{Error, Hub};
+use crate::domain::{SessionId, StreamKind, UpstreamHandle};
+use crate::ports::{CloseIf, Closed, Durability, Envelope, Query};
+use crate::telemetry::{SessionEnd, StreamEnd};
+
+/// Upstream sessions that are ended at the same time.
+pub(super) const CLOSES_AT_ONCE: usize = 64;
+
+/// Sessions that a leaving node reads at a time.
+const PAGE: usize = 1000;
+
+impl Hub {
+    /// The client's DELETE (L26).
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn close(&self, live: &Arc<Live>) -> Result<(), Error> {
+        match self.store().close(&live.id, &CloseIf::Always).await? {
+            Some(closed) => self.closed(closed, SessionEnd::Deleted).await,
+            None => self.end_locally(live),
+        }
+        Ok(())
+    }
+
+    /// An HTTP+SSE session whose stream did not come back (S5).
+    pub(super) async fn close_if_unbound(&self, id: &SessionId) {
+        let condition = CloseIf::Unbound(crate::domain::StreamId::http_sse());
+        match self.store().close(id, &condition).await {
+            Ok(Some(closed)) => self.closed(closed, SessionEnd::StreamGone).await,
+            Ok(None) => {}
+            // Its idle life ends it later.
+            Err(error) => tracing::debug!(session = %id, %error, "an abandoned session is not closed yet"),
+        }
+    }
+
+    /// Takes back what was opened a moment ago.
+    pub(super) async fn close_quietly(&self, id: &SessionId) {
+        if let Ok(Some(closed)) = self.store().close(id, &CloseIf::Always).await {
+            self.closed(closed, SessionEnd::StreamGone).await;
+        }
+    }
+
+    /// What the end of a session entails, whoever ended it.
+    pub(super) async fn closed(&self, closed: Closed, end: SessionEnd) {
+        let id = closed.session.id.clone();
+        tracing::debug!(session = %id, ?end, "session ended");
+        self.inner.metrics.session_ended(end);
+        if let Some(live) = self.inner.registry.forget(&id) {
+            end_streams(&live);
+        }
+        let ended = Envelope::SessionEnded { session: id };
+        if let Err(error) = self.inner.bus.announce(&self.inner.node, ended).await {
+            tracing::debug!(%error, "other nodes learn of a session's end when their caches do");
+        }
+        let server = self.inner.servers.get(Some(closed.session.server.as_str()));
+        if let (Some(server), Some(handle)) = (server, closed.session.upstream) {
+            self.close_upstream(&server, handle);
+        }
+    }
+
+    /// Tells an upstream that its session is over, in the background.
+    pub(super) fn close_upstream(&self, server: &Server, handle: UpstreamHandle) {
+        if handle.session.is_none() {
+            return;
+        }
+        let (upstream, closes) = (server.upstream.clone(), self.inner.closes.clone());
+        self.inner.tasks.spawn(async move {
+            let Ok(_permit) = closes.acquire().await else { return };
+            if let Err(error) = upstream.close(&handle).await {
+                tracing::debug!(upstream = upstream.name(), %error, "an upstream session could not be ended");
+            }
+        });
+    }
+
+    /// Sends clients away, with a hint when to come back: streams on which nothing is being answered
+    /// end now, the others with their answer.
+    pub fn drain_streams(&self) {
+        for held in self.inner.outlets.all() {
+            match held {
+                Held::Session(stream) => {
+                    let answering = match stream.key.stream.kind() {
+                        StreamKind::Post => true,
+                        StreamKind::HttpSse => self
+                            .inner
+                            .registry
+                            .known(&stream.key.session)
+                            .is_some_and(|live| live.runs_anything()),
+                        StreamKind::Get => false,
+                    };
+                    if !answering {
+                        stream.end_with_retry(StreamEnd::Draining, self.retry());
+                    }
+                }
+                // A modern stream is its request: it ends with its answer, unless it only listens.
+                Held::Passing { outlet, farewell: Some(frame) } => {
+                    outlet.end_with(StreamEnd::Draining, Some(frame));
+                }
+                Held::Passing { farewell: None, .. } => {}
+            }
+        }
+    }
+
+    /// Ends every stream that is still open.
+    pub fn end_streams(&self) {
+        for held in self.inner.outlets.all() {
+            match held {
+                Held::Session(stream) => stream.end_with_retry(StreamEnd::Draining, self.retry()),
+                Held::Passing { outlet, farewell } => outlet.end_with(StreamEnd::Draining, farewell),
+            }
+        }
+    }
+
+    /// Requests that still run are answered with an error.
+    pub fn abandon_requests(&self) {
+        self.inner.abandon.cancel();
+    }
+
+    /// Whether every request has been answered.
+    #[must_use]
+    pub fn runs_nothing(&self) -> bool {
+        self.inner.metrics.exchanges() == 0
+    }
+
+    /// Whether no request runs and no stream is open here.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.stream_count() == 0 && self.runs_nothing()
+    }
+
+    /// Sessions that live in this process end with it: their upstreams are told.
+    pub async fn close_own_sessions(&self) {
+        if self.inner.store.durability() == Durability::Shared {
+            return;
+        }
+        let mut query = Query { limit: PAGE, ..Query::default() };
+        loop {
+            let Ok(page) = self.store().find(&query).await else { return };
+            for session in &page.sessions {
+                if let Ok(Some(closed)) = self.store().close(&session.id, &CloseIf::Always).await {
+                    self.closed(closed, SessionEnd::Shutdown).await;
+                }
+            }
+            query.after = page.sessions.last().map(|session| session.id.clone());
+            if !page.more {
+                return;
+            }
+        }
+    }
+}

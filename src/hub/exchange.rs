@@ -1,0 +1,295 @@
+//! A legacy client's requests from their arrival to their results. An exchange outlives the
+//! connection it came on (L16): it is a task of its own, and what it has to say is logged once the
+//! client may come back for it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{SelectAll, Stream, StreamExt as _, unfold};
+use http::StatusCode;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::attach::empty_tail;
+use super::call::{Call, Final, Step};
+use super::live::Live;
+use super::post::{Form, Reply};
+use super::stream::Opening;
+use super::{Error, Hub, RequestsConfig};
+use crate::domain::{Fence, RequestId, StreamId, StreamKey};
+use crate::ports::{Append, Appended, Begin, Begun, Producer};
+use crate::protocol::jsonrpc;
+
+type Steps = SelectAll<Pin<Box<dyn Stream<Item = (usize, Step)> + Send>>>;
+
+/// The requests of one POST.
+pub(super) struct Exchange {
+    hub: Hub,
+    live: Arc<Live>,
+    requests: Vec<RequestId>,
+    steps: Steps,
+    form: Form,
+    batch: bool,
+    primes: bool,
+    times: RequestsConfig,
+    /// Where the POST waits; gone once it was answered.
+    reply: Option<oneshot::Sender<Result<Reply, Error>>>,
+    outbound: Outbound,
+    producer: Producer,
+}
+
+/// What one POST asks for.
+pub(super) struct Asked {
+    pub requests: Vec<RequestId>,
+    pub calls: Vec<Call>,
+    pub form: Form,
+    pub batch: bool,
+    pub primes: bool,
+    pub times: RequestsConfig,
+}
+
+/// Where answers go.
+enum Outbound {
+    /// Nothing was said yet; final answers wait to be said in JSON.
+    Quiet(Vec<Final>),
+    /// Onto a stream of the session, recorded.
+    Stream { key: StreamKey, fence: Fence },
+    /// The session is gone: nobody is left to hear.
+    Nowhere,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        hub: &Hub,
+        live: &Arc<Live>,
+        asked: Asked,
+        reply: oneshot::Sender<Result<Reply, Error>>,
+    ) -> Self {
+        let Asked { requests, calls, form, batch, primes, times } = asked;
+        let mut steps = SelectAll::new();
+        for (index, call) in calls.into_iter().enumerate() {
+            let stream: Pin<Box<dyn Stream<Item = (usize, Step)> + Send>> =
+                Box::pin(unfold(call, move |mut call| async move {
+                    let step = call.step().await?;
+                    Some(((index, step), call))
+                }));
+            steps.push(stream);
+        }
+        Self {
+            hub: hub.clone(),
+            live: live.clone(),
+            requests,
+            steps,
+            form,
+            batch,
+            primes,
+            times,
+            reply: Some(reply),
+            outbound: Outbound::Quiet(Vec::new()),
+            producer: Producer { id: fastrand::u64(..), sequence: 0 },
+        }
+    }
+
+    /// Runs to the last answer, whatever becomes of the client.
+    pub(super) async fn run(mut self) {
+        let _gauge = self.hub.inner.metrics.exchange();
+        if self.form == Form::OnHttpSse && !self.begin_on_session_stream().await {
+            self.leave();
+            return;
+        }
+        let wait = match self.form {
+            Form::Auto => Some(self.times.json_wait),
+            Form::Sse => Some(std::time::Duration::ZERO),
+            Form::Json | Form::OnHttpSse => None,
+        };
+        let mut stream_at = wait.map(|wait| Instant::now() + wait);
+        loop {
+            let step = tokio::select! {
+                biased;
+                step = self.steps.next() => step,
+                () = reached(stream_at) => {
+                    stream_at = None;
+                    self.open_stream().await;
+                    continue;
+                }
+            };
+            match step {
+                None => break,
+                Some((index, Step::Message(answer))) => {
+                    stream_at = None;
+                    self.message(index, answer).await;
+                }
+                Some((index, Step::Final(last))) => self.finish(index, last).await,
+            }
+        }
+        self.leave();
+        if let Outbound::Quiet(finals) = std::mem::replace(&mut self.outbound, Outbound::Nowhere) {
+            self.answer_in_json(finals);
+        }
+    }
+
+    fn leave(&self) {
+        self.live.leave_requests(&self.requests);
+    }
+
+    async fn message(&mut self, index: usize, answer: crate::upstream::Answer) {
+        if matches!(self.outbound, Outbound::Quiet(_)) && self.form != Form::Json {
+            self.open_stream().await;
+        }
+        let raw = answer.message.raw().clone();
+        match &self.outbound {
+            Outbound::Stream { .. } => self.append(index, raw, false, answer.event).await,
+            // Its own answer will be JSON: the session's GET stream takes what can't wait.
+            Outbound::Quiet(_) => {
+                let to = StreamKey { session: self.live.id.clone(), stream: StreamId::get() };
+                self.hub.append_once(to, raw, None).await;
+            }
+            Outbound::Nowhere => {}
+        }
+    }
+
+    async fn finish(&mut self, index: usize, last: Final) {
+        match &mut self.outbound {
+            Outbound::Quiet(finals) => finals.push(last),
+            Outbound::Stream { .. } => self.append(index, last.payload, true, last.event).await,
+            Outbound::Nowhere => {}
+        }
+    }
+
+    /// The POST's answer becomes a stream: recorded first, then said (P4).
+    async fn open_stream(&mut self) {
+        let Outbound::Quiet(finals) = &mut self.outbound else { return };
+        let finals = std::mem::take(finals);
+        let key = StreamKey { session: self.live.id.clone(), stream: StreamId::post(&self.requests) };
+        let local = match self.hub.local_stream(&self.live, &key, self.primes) {
+            Ok(local) => local,
+            Err(error) => {
+                // No place for a stream: the answer waits to be said in JSON instead.
+                tracing::debug!(session = %self.live.id, %error, "a request is answered in JSON for want of a stream");
+                self.form = Form::Json;
+                self.outbound = Outbound::Quiet(finals);
+                return;
+            }
+        };
+        match self.begin(&key, true).await {
+            Ok(Begun::Recorded { fence, top, .. }) => {
+                let (stream, body) = local;
+                stream.bound(fence, &empty_tail(top), &Opening::default());
+                self.outbound = Outbound::Stream { key, fence };
+                if let Some(reply) = self.reply.take() {
+                    // A client that went away meanwhile drops the body, which releases the stream.
+                    let _ = reply.send(Ok(Reply::Stream(body)));
+                }
+                for last in finals {
+                    let index = self.position_of(&last.payload);
+                    self.append(index, last.payload, true, last.event).await;
+                }
+            }
+            Ok(Begun::Gone) => self.give_up(Error::NoSession),
+            Ok(Begun::Duplicate(request)) => self.give_up(Error::Duplicate(request)),
+            Err(error) => self.give_up(error),
+        }
+    }
+
+    /// Which request of a batch an early final answer belongs to.
+    fn position_of(&self, payload: &Bytes) -> usize {
+        let id = jsonrpc::Message::parse(payload.clone()).ok().and_then(|message| message.id().cloned());
+        let is = |request: &RequestId| id.as_ref().is_some_and(|id| id.as_json() == request.as_json());
+        self.requests.iter().position(is).unwrap_or(0)
+    }
+
+    /// HTTP+SSE: the answer goes onto the session's one stream; 202 once it is recorded (P4).
+    async fn begin_on_session_stream(&mut self) -> bool {
+        let key = StreamKey { session: self.live.id.clone(), stream: StreamId::http_sse() };
+        let begun = self.begin(&key, false).await;
+        let (reply, begun) = match begun {
+            Ok(Begun::Recorded { fence, .. }) => {
+                self.outbound = Outbound::Stream { key, fence };
+                (Ok(Reply::Accepted), true)
+            }
+            Ok(Begun::Gone) => (Err(Error::NoSession), false),
+            Ok(Begun::Duplicate(request)) => (Err(Error::Duplicate(request)), false),
+            Err(error) => (Err(error), false),
+        };
+        if let Some(waiting) = self.reply.take() {
+            let _ = waiting.send(reply);
+        }
+        begun
+    }
+
+    async fn begin(&mut self, key: &StreamKey, bind: bool) -> Result<Begun, Error> {
+        let begin = Begin {
+            stream: key.clone(),
+            requests: self.requests.clone(),
+            runner: self.hub.inner.node.clone(),
+            lifetime: self.times.timeout_max + self.times.cancel_grace,
+            bind,
+        };
+        Ok(self.hub.store().begin(&begin).await?)
+    }
+
+    async fn append(&mut self, index: usize, payload: Bytes, last: bool, upstream_event: Option<String>) {
+        let Outbound::Stream { key, fence } = &self.outbound else { return };
+        self.producer.sequence += 1;
+        let append = Append {
+            to: key.clone(),
+            payload,
+            producer: self.producer,
+            request: Some((self.requests[index].clone(), *fence)),
+            last,
+            upstream_event,
+        };
+        let until = Instant::now() + self.hub.inner.config.own_timeout;
+        match self.hub.append(&append, until).await {
+            Ok(Appended::Logged { .. }) => {}
+            Ok(Appended::Gone) => {
+                self.hub.end_locally(&self.live);
+                self.outbound = Outbound::Nowhere;
+            }
+            Ok(Appended::StaleFence | Appended::Ended) => {
+                tracing::info!(stream = %append.to, "another node runs this request by now");
+                self.outbound = Outbound::Nowhere;
+            }
+            Err(error) => {
+                tracing::error!(stream = %append.to, %error, "an answer could not be logged");
+                for stream in self.live.streams_named(&append.to.stream) {
+                    stream.end_with_retry(crate::telemetry::StreamEnd::Failed, self.hub.retry());
+                }
+                self.outbound = Outbound::Nowhere;
+            }
+        }
+    }
+
+    /// Nothing was said yet, and nothing can be: the client hears why, the upstream is let go.
+    fn give_up(&mut self, error: Error) {
+        self.steps.clear();
+        self.outbound = Outbound::Nowhere;
+        if let Some(reply) = self.reply.take() {
+            let _ = reply.send(Err(error));
+        }
+    }
+
+    fn answer_in_json(&mut self, mut finals: Vec<Final>) {
+        let Some(reply) = self.reply.take() else { return };
+        self.hub.inner.metrics.answered_in_json();
+        let answer = if self.batch {
+            let payloads: Vec<_> = finals.into_iter().map(|last| last.payload).collect();
+            Ok(Reply::Json { status: StatusCode::OK, body: jsonrpc::batch(&payloads) })
+        } else {
+            match finals.pop() {
+                Some(Final { outcome: Ok(status), payload, .. }) => Ok(Reply::Json { status, body: payload }),
+                Some(Final { outcome: Err(error), .. }) => Err(error),
+                None => Err(Error::Abandoned("it ended without an answer")),
+            }
+        };
+        let _ = reply.send(answer);
+    }
+}
+
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,305 @@
+//! What this node holds of a session: a cached copy of its facts, its streams with sockets here, and
+//! the requests that run here. Sessions that are merely known to exist cost nothing.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::stream::LocalStream;
+use crate::domain::{Fence, RequestId, Session, SessionId, StreamId, StreamKind, UpstreamHandle};
+
+const SHARDS: usize = 64;
+
+/// A session as this node knows it.
+#[derive(Debug)]
+pub struct Live {
+    pub(super) id: SessionId,
+    facts: Mutex<(Arc<Session>, Instant)>,
+    state: Mutex<State>,
+    stale: AtomicBool,
+    /// Used since the janitor last told the store.
+    used: AtomicBool,
+    /// Fires when the session ends: what runs for it stops.
+    pub(super) ended: CancellationToken,
+    /// One at a time replaces a lost upstream session.
+    pub(super) reopening: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    streams: Vec<Arc<LocalStream>>,
+    running: HashMap<RequestId, Arc<Notify>>,
+    pump: Option<Pump>,
+}
+
+/// The task that reads the upstream's own stream for this session.
+#[derive(Debug)]
+struct Pump {
+    stop: CancellationToken,
+    unheld_since: Option<Instant>,
+}
+
+/// Why a request could not be entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    Duplicate,
+    TooMany,
+}
+
+impl Live {
+    fn new(session: Session) -> Self {
+        Self {
+            id: session.id.clone(),
+            facts: Mutex::new((Arc::new(session), Instant::now())),
+            state: Mutex::default(),
+            stale: AtomicBool::new(false),
+            used: AtomicBool::new(true),
+            ended: CancellationToken::new(),
+            reopening: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The session's facts, at most a cache life old.
+    pub fn session(&self) -> Arc<Session> {
+        self.facts.lock().expect("no panic while holding it").0.clone()
+    }
+
+    pub(super) fn set_session(&self, session: Session) {
+        *self.facts.lock().expect("no panic while holding it") = (Arc::new(session), Instant::now());
+        self.stale.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn upstream(&self) -> Option<UpstreamHandle> {
+        self.session().upstream.clone()
+    }
+
+    fn read_at(&self) -> Instant {
+        self.facts.lock().expect("no panic while holding it").1
+    }
+
+    /// What is cached is not to be trusted any more.
+    pub(super) fn expire(&self) {
+        self.stale.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn mark_used(&self) {
+        // A plain load first: a hot session's cache line is not written each time.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed) || !self.state().streams.is_empty()
+    }
+
+    /// Enters a stream with a socket here; false if there are `limit` already.
+    pub(super) fn enter_stream(&self, stream: &Arc<LocalStream>, limit: usize) -> bool {
+        let mut state = self.state();
+        let fits = state.streams.len() < limit;
+        if fits {
+            state.streams.push(stream.clone());
+        }
+        fits
+    }
+
+    pub(super) fn leave_stream(&self, stream: &Arc<LocalStream>) {
+        let mut state = self.state();
+        state.streams.retain(|known| !Arc::ptr_eq(known, stream));
+        let held = state.streams.iter().any(|stream| stream.key.stream.kind() != StreamKind::Post);
+        if let Some(pump) = &mut state.pump
+            && !held
+        {
+            pump.unheld_since = Some(Instant::now());
+        }
+    }
+
+    pub(super) fn streams(&self) -> Vec<Arc<LocalStream>> {
+        self.state().streams.clone()
+    }
+
+    /// Those of one name, bound or about to be.
+    pub(super) fn streams_named(&self, name: &StreamId) -> Vec<Arc<LocalStream>> {
+        self.state().streams.iter().filter(|stream| stream.key.stream == *name).cloned().collect()
+    }
+
+    /// The one that is bound under the newest fence.
+    pub(super) fn holder(&self, name: &StreamId) -> Option<Arc<LocalStream>> {
+        let fence = |stream: &Arc<LocalStream>| stream.fence().unwrap_or(Fence(0));
+        self.streams_named(name).into_iter().filter(|stream| !stream.is_silent()).max_by_key(fence)
+    }
+
+    /// Enters requests, all or none; each can be told of its cancellation.
+    pub(super) fn enter_requests(
+        &self,
+        requests: &[RequestId],
+        limit: usize,
+    ) -> Result<Vec<Arc<Notify>>, Refused> {
+        let mut state = self.state();
+        if state.running.len() + requests.len() > limit {
+            return Err(Refused::TooMany);
+        }
+        if requests.iter().any(|request| state.running.contains_key(request)) {
+            return Err(Refused::Duplicate);
+        }
+        let mut cancels = Vec::with_capacity(requests.len());
+        for request in requests {
+            let cancel = Arc::new(Notify::new());
+            if state.running.insert(request.clone(), cancel.clone()).is_some() {
+                // The same id twice in one batch: leave nothing behind.
+                for request in requests {
+                    state.running.remove(request);
+                }
+                return Err(Refused::Duplicate);
+            }
+            cancels.push(cancel);
+        }
+        Ok(cancels)
+    }
+
+    pub(super) fn leave_requests(&self, requests: &[RequestId]) {
+        let mut state = self.state();
+        for request in requests {
+            state.running.remove(request);
+        }
+    }
+
+    /// Tells a running request that its client cancelled it; unknown ids are ignored (L16).
+    pub(super) fn cancel(&self, request: &RequestId) -> bool {
+        let cancel = self.state().running.get(request).cloned();
+        cancel.is_some_and(|cancel| {
+            cancel.notify_one();
+            true
+        })
+    }
+
+    pub(super) fn runs_anything(&self) -> bool {
+        !self.state().running.is_empty()
+    }
+
+    /// Starts the session's pump, unless there is one: the new one's stop token.
+    pub(super) fn start_pump(&self) -> Option<CancellationToken> {
+        let mut state = self.state();
+        if let Some(pump) = &mut state.pump {
+            pump.unheld_since = None;
+            return None;
+        }
+        let stop = self.ended.child_token();
+        state.pump = Some(Pump { stop: stop.clone(), unheld_since: None });
+        Some(stop)
+    }
+
+    pub(super) fn pump_ended(&self) {
+        self.state().pump = None;
+    }
+
+    /// Stops a pump whose client went longer than `grace` ago.
+    pub(super) fn stop_unheld_pump(&self, grace: Duration) {
+        let mut state = self.state();
+        let over = |pump: &Pump| pump.unheld_since.is_some_and(|since| since.elapsed() >= grace);
+        if state.pump.as_ref().is_some_and(over)
+            && let Some(pump) = state.pump.take()
+        {
+            pump.stop.cancel();
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let state = self.state();
+        state.streams.is_empty() && state.running.is_empty() && state.pump.is_none()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while holding it")
+    }
+}
+
+/// The sessions that this node holds something of.
+#[derive(Debug)]
+pub(super) struct Registry {
+    shards: Vec<Mutex<Shard>>,
+    hasher: RandomState,
+    cache_ttl: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    sessions: HashMap<SessionId, Arc<Live>>,
+    /// Rises when something was forgotten: a load that it overtook must not be entered.
+    forgotten: u64,
+}
+
+impl Registry {
+    pub(super) fn new(cache_ttl: Duration) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, hasher: RandomState::new(), cache_ttl }
+    }
+
+    /// A session whose facts are fresh.
+    pub(super) fn fresh(&self, id: &SessionId) -> Option<Arc<Live>> {
+        let live = self.known(id)?;
+        let fresh = live.read_at().elapsed() < self.cache_ttl && !live.stale.load(Ordering::Relaxed);
+        fresh.then_some(live)
+    }
+
+    /// A session that something is held of, however old its facts.
+    pub(super) fn known(&self, id: &SessionId) -> Option<Arc<Live>> {
+        self.shard(id).sessions.get(id).cloned()
+    }
+
+    /// What [`Self::enter`] needs to see whether a load was overtaken.
+    pub(super) fn mark(&self, id: &SessionId) -> u64 {
+        self.shard(id).forgotten
+    }
+
+    /// Enters what was loaded after `mark` was taken; `None` if something was forgotten since.
+    pub(super) fn enter(&self, session: Session, mark: u64) -> Option<Arc<Live>> {
+        let mut shard = self.shard(&session.id);
+        if shard.forgotten != mark {
+            return None;
+        }
+        if let Some(live) = shard.sessions.get(&session.id).cloned() {
+            drop(shard);
+            live.set_session(session);
+            return Some(live);
+        }
+        let live = Arc::new(Live::new(session));
+        shard.sessions.insert(live.id.clone(), live.clone());
+        Some(live)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().expect("no panic while holding it").sessions.len()).sum()
+    }
+
+    /// The session ended: nothing of it is served any more.
+    pub(super) fn forget(&self, id: &SessionId) -> Option<Arc<Live>> {
+        let mut shard = self.shard(id);
+        shard.forgotten += 1;
+        shard.sessions.remove(id)
+    }
+
+    /// Every session held, a shard at a time; idle ones with stale facts are dropped.
+    pub(super) fn sweep(&self, mut visit: impl FnMut(&Arc<Live>)) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().expect("no panic while holding it");
+            shard.sessions.retain(|_, live| {
+                visit(live);
+                !(live.is_idle()
+                    && live.read_at().elapsed() >= self.cache_ttl
+                    && !live.used.load(Ordering::Relaxed))
+            });
+        }
+    }
+
+    fn shard(&self, id: &SessionId) -> std::sync::MutexGuard<'_, Shard> {
+        let index = self.hasher.hash_one(id) as usize % SHARDS;
+        self.shards[index].lock().expect("no panic while holding it")
+    }
+}

@@ -1,0 +1,237 @@
+//! The use cases: open, exchange, attach, resume, answer, listen, close. Between the transports
+//! (`edge`) and what is shared or behind (`ports`, `upstream`); knows neither HTTP routes nor
+//! backends.
+
+mod attach;
+mod body;
+mod call;
+mod close;
+mod deliver;
+mod error;
+mod exchange;
+mod janitor;
+mod live;
+mod modern;
+mod open;
+mod outlet;
+mod post;
+mod pump;
+mod reopen;
+mod server;
+mod stateless;
+mod stream;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio_util::sync::CancellationToken;
+
+pub use attach::{Attachment, Wanted};
+pub use body::StreamBody;
+pub use error::{Blame, Error};
+pub use live::Live;
+pub use open::Opening;
+pub use outlet::Buffer;
+pub use post::{Form, Reply};
+pub use server::{AnswerPolicy, Server, Servers, SessionPolicy};
+
+use crate::domain::{Limit, NodeId, Principal, StreamKind};
+use crate::lifecycle::Tasks;
+use crate::ports::{Bus, SessionStore};
+use crate::telemetry::{Gauged, Metrics};
+use live::Registry;
+use outlet::Outlet;
+
+/// Limits and times of the use cases; the keys of `docs/configuration.md` carry the same names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub streams: StreamsConfig,
+    pub sessions_max: usize,
+    pub streams_max: usize,
+    pub streams_per_session_max: usize,
+    pub requests_per_session_max: usize,
+    pub session_idle_timeout: Duration,
+    /// How long an HTTP+SSE session outlives its stream (S5), and an upstream's stream its client's.
+    pub sse_grace: Duration,
+    pub cache_ttl: Duration,
+    /// For what the gateway does of its own: a store that is away is asked again for this long.
+    pub own_timeout: Duration,
+}
+
+/// What open streams are given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamsConfig {
+    /// A comment after this much silence, and one at once on opening; `None`: no comments.
+    pub keep_alive: Option<Duration>,
+    /// A stream without events for this long ends; `None`: never.
+    pub idle_timeout: Option<Duration>,
+    /// When to come back, jittered between the two.
+    pub retry: Duration,
+    pub retry_max: Duration,
+    pub buffer: Buffer,
+}
+
+/// How long requests may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestsConfig {
+    /// Without a sign of life (progress extends it).
+    pub timeout: Duration,
+    /// In all.
+    pub timeout_max: Duration,
+    /// A response within this is answered in plain JSON.
+    pub json_wait: Duration,
+    /// What a cancelled request gets to answer after all.
+    pub cancel_grace: Duration,
+}
+
+/// Who calls, and what of their headers goes on to the upstream.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub principal: Principal,
+    pub headers: HeaderMap,
+}
+
+/// The use cases of one node; a cheap handle.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    node: NodeId,
+    store: Arc<dyn SessionStore>,
+    bus: Arc<dyn Bus>,
+    servers: Servers,
+    metrics: Metrics,
+    tasks: Tasks,
+    registry: Registry,
+    outlets: body::Outlets,
+    streams: AtomicUsize,
+    releases: body::Releases,
+    graces: janitor::Graces,
+    closes: Arc<tokio::sync::Semaphore>,
+    /// Fires when running requests have to end, answered or not.
+    abandon: CancellationToken,
+}
+
+/// What a hub is built from.
+#[derive(Debug)]
+pub struct Parts {
+    pub config: Config,
+    pub node: NodeId,
+    pub store: Arc<dyn SessionStore>,
+    pub bus: Arc<dyn Bus>,
+    pub servers: Servers,
+    pub metrics: Metrics,
+    pub tasks: Tasks,
+}
+
+impl Hub {
+    /// Builds a node's hub and starts its background work.
+    #[must_use]
+    pub fn start(parts: Parts) -> Self {
+        let inner = Inner {
+            registry: Registry::new(parts.config.cache_ttl),
+            config: parts.config,
+            node: parts.node,
+            store: parts.store,
+            bus: parts.bus,
+            servers: parts.servers,
+            metrics: parts.metrics,
+            tasks: parts.tasks,
+            outlets: body::Outlets::default(),
+            streams: AtomicUsize::new(0),
+            releases: body::Releases::default(),
+            graces: janitor::Graces::default(),
+            closes: Arc::new(tokio::sync::Semaphore::new(close::CLOSES_AT_ONCE)),
+            abandon: CancellationToken::new(),
+        };
+        let hub = Self { inner: Arc::new(inner) };
+        hub.inner.tasks.spawn_until_stopped(hub.clone().watch_inbox());
+        hub.inner.tasks.spawn_until_stopped(hub.clone().keep_house());
+        // Not dropped at the stop: what is released last is released too.
+        hub.inner.tasks.spawn(hub.clone().release_streams());
+        hub
+    }
+
+    /// The server of that name, or the default one.
+    #[must_use]
+    pub fn server(&self, name: Option<&str>) -> Option<Arc<Server>> {
+        self.inner.servers.get(name)
+    }
+
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        &self.inner.node
+    }
+
+    /// Open streams of this node.
+    #[must_use]
+    pub fn stream_count(&self) -> usize {
+        self.inner.streams.load(Ordering::Relaxed)
+    }
+
+    /// Sessions that this node holds something of.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.inner.registry.len()
+    }
+
+    /// The limits on sessions and on streams.
+    #[must_use]
+    pub fn limits(&self) -> (usize, usize) {
+        (self.inner.config.sessions_max, self.inner.config.streams_max)
+    }
+
+    /// A jittered time to come back after, so that a crowd doesn't come back at once.
+    #[must_use]
+    pub fn retry(&self) -> Duration {
+        let StreamsConfig { retry, retry_max, .. } = self.inner.config.streams;
+        retry + retry_max.saturating_sub(retry).mul_f64(fastrand::f64())
+    }
+
+    fn store(&self) -> &dyn SessionStore {
+        &*self.inner.store
+    }
+
+    fn outlet(&self) -> Outlet {
+        Outlet::new(self.inner.config.streams.buffer)
+    }
+
+    /// A place for one more stream on this node.
+    fn stream_place(&self, kind: StreamKind) -> Result<StreamPlace, Error> {
+        let taken = self.inner.streams.fetch_add(1, Ordering::Relaxed);
+        let place = StreamPlace { inner: self.inner.clone(), _gauge: self.inner.metrics.stream(kind) };
+        if taken >= self.inner.config.streams_max {
+            return Err(self.limit(Limit::Streams));
+        }
+        Ok(place)
+    }
+
+    fn limit(&self, limit: Limit) -> Error {
+        self.inner.metrics.limit_hit(limit);
+        Error::Limit(limit)
+    }
+}
+
+/// Counts an open stream for as long as it lives.
+#[derive(Debug)]
+struct StreamPlace {
+    inner: Arc<Inner>,
+    _gauge: Gauged,
+}
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        self.inner.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,150 @@
+//! Modern requests: each stands alone, and its connection is its life (M5 to M8). What the upstream
+//! says is passed on as it comes; a client that closes the stream cancels (the upstream's connection
+//! is dropped with ours).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::{BoxStream, iter, unfold};
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::body::StreamBody;
+use super::call::{Call, Final, Step};
+use super::post::{Form, Reply};
+use super::server::Server;
+use super::{Caller, Error, Hub};
+use crate::domain::StreamKind;
+use crate::protocol::jsonrpc::{Id, Kind, Message};
+use crate::protocol::modern;
+use crate::protocol::sse::Frame;
+use crate::protocol::version::LegacyVersion;
+
+/// The one method whose answer is meant to stay open (M19).
+const LISTEN: &str = "subscriptions/listen";
+
+impl Hub {
+    /// Passes one modern request or notification to the upstream.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the versions that the upstream has if this one is not among them, and
+    /// as [`Error`] says.
+    pub async fn pass(
+        &self,
+        server: &Arc<Server>,
+        caller: &Caller,
+        message: &Message,
+        version: &str,
+    ) -> Result<Reply, Error> {
+        let eras = server.upstream.eras().await?;
+        if !eras.modern.iter().any(|supported| supported == version) {
+            let legacy = LegacyVersion::ALL.iter().map(|version| version.as_str()).filter(|_| eras.legacy);
+            let supported: Vec<_> = eras.modern.iter().map(String::as_str).chain(legacy).collect();
+            return Err(Error::Refused(modern::unsupported_version(version, &supported)));
+        }
+        match message.kind() {
+            Kind::Request { .. } => {}
+            Kind::Notification { .. } | Kind::Response { .. } => {
+                server.upstream.notify(None, message.raw().clone(), &caller.headers).await?;
+                return Ok(Reply::Accepted);
+            }
+        }
+        let listening = message.method() == Some(LISTEN);
+        let calling = {
+            let (server, raw, headers) = (server.clone(), message.raw().clone(), caller.headers.clone());
+            Box::pin(async move { Ok(server.upstream.call(None, raw, &headers).await?) })
+        };
+        let call = Call::alone(self, server, message, calling, !listening);
+        let farewell = listening.then(|| message.id().map(listening_ended)).flatten();
+        self.follow(server, call, farewell).await
+    }
+
+    /// Answers with JSON or a stream, as the call's first message decides.
+    pub(super) async fn follow(
+        &self,
+        server: &Server,
+        mut call: Call,
+        farewell: Option<Bytes>,
+    ) -> Result<Reply, Error> {
+        let gauge = self.inner.metrics.exchange();
+        let form = Form::from(server.answers);
+        let wait = match form {
+            Form::Auto | Form::OnHttpSse => Some(server.requests.json_wait),
+            Form::Sse => Some(std::time::Duration::ZERO),
+            Form::Json => None,
+        };
+        let until = wait.map(|wait| Instant::now() + wait);
+        let mut first = Vec::new();
+        loop {
+            let step = tokio::select! {
+                biased;
+                step = call.step() => step,
+                () = reached(until) => break,
+            };
+            match step {
+                Some(Step::Final(Final { outcome: Ok(status), payload, .. })) if form != Form::Sse => {
+                    self.inner.metrics.answered_in_json();
+                    return Ok(Reply::Json { status, body: payload });
+                }
+                Some(Step::Final(Final { outcome: Err(error), .. })) => return Err(error),
+                Some(Step::Final(last)) => {
+                    first.push(Step::Final(last));
+                    break;
+                }
+                // There is no other stream that could take it.
+                Some(Step::Message(_)) if form == Form::Json => self.inner.metrics.answer_dropped(),
+                Some(message @ Step::Message(_)) => {
+                    first.push(message);
+                    break;
+                }
+                None => return Err(Error::Abandoned("it ended without an answer")),
+            }
+        }
+        let place = self.stream_place(StreamKind::Post)?;
+        let rest = unfold((call, gauge), |(mut call, gauge)| async move {
+            let step = call.step().await?;
+            Some((step, (call, gauge)))
+        });
+        let frames: BoxStream<'static, Bytes> = Box::pin(iter(first).chain(rest).map(|step| frame(&step)));
+        Ok(Reply::Stream(StreamBody::passing(self, place, frames, farewell)))
+    }
+}
+
+fn frame(step: &Step) -> Bytes {
+    let payload = match step {
+        Step::Message(answer) => answer.message.raw(),
+        Step::Final(last) => &last.payload,
+    };
+    Frame { event: Some("message"), data: Some(payload), ..Frame::default() }.encode()
+}
+
+/// The result that ends a `subscriptions/listen` in good order (M19).
+fn listening_ended(id: &Id) -> Bytes {
+    let result = format!(
+        r#"{{"resultType":"complete","_meta":{{"{}":{}}}}}"#,
+        modern::META_SUBSCRIPTION_ID,
+        id.as_json()
+    );
+    let payload = crate::protocol::jsonrpc::result(id, &result);
+    Frame { event: Some("message"), data: Some(&payload), ..Frame::default() }.encode()
+}
+
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The HTTP status of a reply, for those who log it.
+impl Reply {
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::Accepted => StatusCode::ACCEPTED,
+            Self::Json { status, .. } => *status,
+            Self::Stream(_) => StatusCode::OK,
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Opening a session: a legacy client's `initialize` goes to the upstream, and its answer opens
+//! ours. Over HTTP+SSE the session is older than its `initialize`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::attach::{Attachment, Wanted};
+use super::live::Live;
+use super::post::Reply;
+use super::server::{Server, SessionPolicy};
+use super::{Caller, Error, Hub};
+use crate::domain::{
+    ClientFacts, EventId, Fence, Limit, RequestId, SessionId, SessionPart, StreamId, StreamKey, Transport,
+    UpstreamHandle,
+};
+use crate::ports::{Append, Begin, Begun, Opened, Producer, Updated};
+use crate::protocol::jsonrpc::{self, Id, Message, codes};
+use crate::protocol::legacy;
+use crate::protocol::modern;
+use crate::protocol::version::LegacyVersion;
+use crate::telemetry::Outcome;
+use crate::upstream;
+
+/// What `initialize` is answered with.
+#[derive(Debug)]
+pub struct Opening {
+    /// Absent where no session was opened: the answer is an error, or the server keeps none.
+    pub session: Option<SessionId>,
+    pub status: StatusCode,
+    /// The upstream's answer, as it came.
+    pub body: Bytes,
+}
+
+/// The upstream's side of a handshake.
+pub(super) struct Handshake {
+    pub answer: Message,
+    pub earlier: Vec<Message>,
+    /// Absent if the answer is an error.
+    pub agreed: Option<(UpstreamHandle, ClientFacts)>,
+}
+
+impl Hub {
+    /// A Streamable HTTP client's `initialize`.
+    ///
+    /// # Errors
+    /// As [`Error`] says; an error of the upstream's own is no failure but an answer.
+    pub async fn initialize(
+        &self,
+        server: &Arc<Server>,
+        caller: &Caller,
+        request: &Message,
+    ) -> Result<Opening, Error> {
+        let handshake = self.shake_hands(server, caller, request).await?;
+        let body = handshake.answer.raw().clone();
+        let Some((handle, client)) = handshake.agreed else {
+            return Ok(Opening { session: None, status: StatusCode::OK, body });
+        };
+        if server.sessions == SessionPolicy::Stateless {
+            self.close_upstream(server, handle);
+            return Ok(Opening { session: None, status: StatusCode::OK, body });
+        }
+        let opened = async {
+            let id = self.open(server, caller, Transport::Streamable).await?;
+            let live = self.agree(&id, client, handle.clone()).await?;
+            Ok((id, live))
+        };
+        let (id, live) = match opened.await {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.close_upstream(server, handle);
+                return Err(error);
+            }
+        };
+        self.keep_earlier(&live, StreamId::get(), &handshake.earlier).await;
+        Ok(Opening { session: Some(id), status: StatusCode::OK, body })
+    }
+
+    /// An HTTP+SSE client's `initialize`: recorded, then its answer goes onto the session's stream.
+    ///
+    /// # Errors
+    /// As [`Error`] says, before anything was promised.
+    pub async fn initialize_on_stream(
+        &self,
+        server: &Arc<Server>,
+        live: &Arc<Live>,
+        caller: &Caller,
+        request: Message,
+    ) -> Result<Reply, Error> {
+        let id = RequestId::from_json(request.id().map_or("null", Id::as_json));
+        let stream = StreamKey { session: live.id.clone(), stream: StreamId::http_sse() };
+        let begin = Begin {
+            stream: stream.clone(),
+            requests: vec![id.clone()],
+            runner: self.inner.node.clone(),
+            lifetime: server.requests.timeout_max,
+            bind: false,
+        };
+        let fence = match self.store().begin(&begin).await? {
+            Begun::Recorded { fence, .. } => fence,
+            Begun::Duplicate(request) => return Err(Error::Duplicate(request)),
+            Begun::Gone => return Err(Error::NoSession),
+        };
+        let (hub, server, live, caller) = (self.clone(), server.clone(), live.clone(), caller.clone());
+        self.inner.tasks.spawn(async move {
+            let _gauge = hub.inner.metrics.exchange();
+            let payload = hub.answer_initialize(&server, &live, &caller, &request).await;
+            hub.append_once(stream, payload, Some((id, fence))).await;
+        });
+        Ok(Reply::Accepted)
+    }
+
+    async fn answer_initialize(
+        &self,
+        server: &Arc<Server>,
+        live: &Arc<Live>,
+        caller: &Caller,
+        request: &Message,
+    ) -> Bytes {
+        let Handshake { answer, earlier, agreed } = match self.shake_hands(server, caller, request).await {
+            Ok(handshake) => handshake,
+            Err(error) => return error.body(request.id()),
+        };
+        let settled = match agreed {
+            None => Ok(()),
+            Some((handle, client)) => self.settle_on_stream(server, live, handle, client, &earlier).await,
+        };
+        settled.map_or_else(|error| error.body(request.id()), |()| answer.raw().clone())
+    }
+
+    async fn settle_on_stream(
+        &self,
+        server: &Arc<Server>,
+        live: &Arc<Live>,
+        handle: UpstreamHandle,
+        client: ClientFacts,
+        earlier: &[Message],
+    ) -> Result<(), Error> {
+        match self.agree(&live.id, client, handle.clone()).await {
+            Ok(now) => {
+                if now.upstream().as_ref() != Some(&handle) {
+                    // A second initialize of one session: the first one's upstream session stays.
+                    self.close_upstream(server, handle.clone());
+                }
+                self.keep_earlier(live, StreamId::http_sse(), earlier).await;
+                self.start_pump(server, live, &handle, &StreamId::http_sse());
+                Ok(())
+            }
+            Err(error) => {
+                self.close_upstream(server, handle);
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens an HTTP+SSE session and its stream, or resumes one at the position in `Last-Event-ID`.
+    ///
+    /// # Errors
+    /// As [`Hub::attach`]; [`Error::NoSession`] if the position's session is gone or another's.
+    pub async fn open_http_sse(
+        &self,
+        server: &Arc<Server>,
+        caller: &Caller,
+        position: Option<&EventId>,
+        endpoint: impl Fn(&SessionId) -> String,
+    ) -> Result<Attachment, Error> {
+        let resumed = position.and_then(|position| position.session.clone());
+        let live = match &resumed {
+            Some(id) => self.session_of(server, caller, id, Transport::HttpSse).await?,
+            None => {
+                let id = self.open(server, caller, Transport::HttpSse).await?;
+                self.session(server, caller, &id).await?
+            }
+        };
+        let endpoint = endpoint(&live.id);
+        let position = position.filter(|_| resumed.is_some());
+        let attached =
+            self.attach(server, &live, Wanted { endpoint: Some(&endpoint), primes: false, position }).await;
+        if attached.is_err() && resumed.is_none() {
+            self.close_quietly(&live.id).await;
+        }
+        attached
+    }
+
+    /// As [`Hub::session`]; a session of the other transport looks absent.
+    ///
+    /// # Errors
+    /// As [`Hub::session`].
+    pub async fn session_of(
+        &self,
+        server: &Server,
+        caller: &Caller,
+        id: &SessionId,
+        transport: Transport,
+    ) -> Result<Arc<Live>, Error> {
+        let live = self.session(server, caller, id).await?;
+        if live.session().transport == transport { Ok(live) } else { Err(Error::NoSession) }
+    }
+
+    async fn open(&self, server: &Server, caller: &Caller, transport: Transport) -> Result<SessionId, Error> {
+        let id = SessionId::mint();
+        match self.store().open(&id, &server.name, &caller.principal, transport).await? {
+            Opened::Owned(owner) if owner == caller.principal => {
+                self.inner.metrics.session_opened(transport);
+                Ok(id)
+            }
+            // 122 random bits met somebody else's: not ours to use.
+            Opened::Owned(_) => Err(Error::NoSession),
+            Opened::Full => Err(self.limit(Limit::Sessions)),
+        }
+    }
+
+    /// Stores what the handshake settled.
+    async fn agree(
+        &self,
+        id: &SessionId,
+        client: ClientFacts,
+        handle: UpstreamHandle,
+    ) -> Result<Arc<Live>, Error> {
+        for part in [SessionPart::Client(client), SessionPart::Upstream(handle)] {
+            match self.store().update(id, part).await? {
+                Updated::Now(_) => {}
+                Updated::Gone | Updated::Full => return Err(Error::NoSession),
+            }
+        }
+        self.load(id).await
+    }
+
+    pub(super) async fn shake_hands(
+        &self,
+        server: &Server,
+        caller: &Caller,
+        request: &Message,
+    ) -> Result<Handshake, Error> {
+        let params = request.params().unwrap_or("{}");
+        let asked = legacy::initialize_params(params).ok_or_else(|| {
+            refusal(
+                codes::INVALID_PARAMS,
+                "initialize needs params.protocolVersion, capabilities and clientInfo",
+            )
+        })?;
+        // L28: whatever version a client names, a legacy one answers; the server must not be led to
+        // believe that the modern handshake-less era is meant.
+        let raw = match (LegacyVersion::parse(&asked.protocol_version), request.id()) {
+            (None, Some(id)) => {
+                let params = legacy::with_protocol_version(params, LegacyVersion::LATEST.as_str());
+                jsonrpc::request(id, "initialize", Some(&params))
+            }
+            _ => request.raw().clone(),
+        };
+        let opening = server.upstream.open(raw.clone(), 1, &caller.headers);
+        let opened = tokio::time::timeout(server.requests.timeout, opening).await;
+        let opened = match opened.unwrap_or_else(|_| Err(server.upstream.late())) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.inner.metrics.upstream_session_opened(Outcome::Error);
+                return Err(self.other_era(server, &asked.protocol_version, error).await);
+            }
+        };
+        if opened.answer.id() != request.id() {
+            let upstream = server.upstream.name().to_owned();
+            let what = "its answer to initialize has another id".to_owned();
+            return Err(upstream::Error::Invalid { upstream, what }.into());
+        }
+        let agreed = opened.handle.map(|handle| {
+            self.inner.metrics.upstream_session_opened(Outcome::Ok);
+            let client = ClientFacts {
+                protocol_version: handle.protocol_version.clone(),
+                initialize: String::from_utf8_lossy(&raw).into_owned(),
+                capabilities: legacy::capability_names(&asked.capabilities),
+                server_capabilities: opened.server_capabilities,
+            };
+            (handle, client)
+        });
+        Ok(Handshake { answer: opened.answer, earlier: opened.earlier, agreed })
+    }
+
+    /// An upstream that refused `initialize` may speak the modern era only: the client is told which
+    /// versions it has.
+    async fn other_era(&self, server: &Server, asked: &str, error: upstream::Error) -> Error {
+        if !matches!(error, upstream::Error::Refused { .. }) {
+            return error.into();
+        }
+        match server.upstream.eras().await {
+            Ok(eras) if !eras.legacy => {
+                let supported: Vec<_> = eras.modern.iter().map(String::as_str).collect();
+                Error::Refused(modern::unsupported_version(asked, &supported))
+            }
+            Ok(_) | Err(_) => error.into(),
+        }
+    }
+
+    /// What the server said before its answer to `initialize` waits on the session's stream.
+    async fn keep_earlier(&self, live: &Arc<Live>, stream: StreamId, earlier: &[Message]) {
+        for message in earlier {
+            let to = StreamKey { session: live.id.clone(), stream: stream.clone() };
+            self.append_once(to, message.raw().clone(), None).await;
+        }
+    }
+
+    /// Appends a message that comes alone; with a request, as its last.
+    pub(super) async fn append_once(
+        &self,
+        to: StreamKey,
+        payload: Bytes,
+        request: Option<(RequestId, Fence)>,
+    ) {
+        let producer = Producer { id: fastrand::u64(..), sequence: 1 };
+        let last = request.is_some();
+        let append = Append { to, payload, producer, request, last, upstream_event: None };
+        let until = tokio::time::Instant::now() + self.inner.config.own_timeout;
+        if let Err(error) = self.append(&append, until).await {
+            tracing::error!(stream = %append.to, %error, "a message could not be logged");
+        }
+    }
+}
+
+pub(super) fn refusal(code: i64, message: &str) -> Error {
+    Error::Refused(crate::protocol::era::Refusal {
+        status: 400,
+        code,
+        message: message.to_owned(),
+        data: None,
+    })
+}

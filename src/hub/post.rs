@@ -1,0 +1,188 @@
+//! POST on a legacy session: requests become exchanges, notifications and answers go to the
+//! upstream and are acknowledged once it has (P4).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::sync::oneshot;
+
+use super::body::StreamBody;
+use super::call::Call;
+use super::exchange::{Asked, Exchange};
+use super::live::{Live, Refused};
+use super::server::{AnswerPolicy, Server, SessionPolicy};
+use super::{Caller, Error, Hub};
+use crate::domain::{Limit, RequestId, SessionId, Transport};
+use crate::protocol::jsonrpc::{Body, Kind, Message};
+use crate::protocol::legacy;
+use crate::upstream;
+
+/// How a request's answer reaches the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// JSON if the upstream's first message is the response and comes soon; otherwise a stream.
+    Auto,
+    Json,
+    Sse,
+    /// On the HTTP+SSE stream of its session; the POST gets a 202.
+    OnHttpSse,
+}
+
+impl From<AnswerPolicy> for Form {
+    fn from(policy: AnswerPolicy) -> Self {
+        match policy {
+            AnswerPolicy::Auto => Self::Auto,
+            AnswerPolicy::Json => Self::Json,
+            AnswerPolicy::Sse => Self::Sse,
+        }
+    }
+}
+
+/// What a POST is answered with.
+#[derive(Debug)]
+pub enum Reply {
+    /// 202: it was handled, or will be.
+    Accepted,
+    Json {
+        status: StatusCode,
+        body: Bytes,
+    },
+    Stream(StreamBody),
+}
+
+impl Hub {
+    /// The caller's session at a server.
+    ///
+    /// # Errors
+    /// [`Error::NoSession`] if it is absent, ended, another server's or another principal's, which
+    /// look the same (P2); [`Error::Store`] if that can't be said.
+    pub async fn session(
+        &self,
+        server: &Server,
+        caller: &Caller,
+        id: &SessionId,
+    ) -> Result<Arc<Live>, Error> {
+        if server.sessions == SessionPolicy::Stateless {
+            return Err(Error::NoSession);
+        }
+        let live = match self.inner.registry.fresh(id) {
+            Some(live) if live.session().client.is_some() => live,
+            _ => self.load(id).await?,
+        };
+        let session = live.session();
+        if session.owner != caller.principal || session.server != server.name {
+            return Err(Error::NoSession);
+        }
+        live.mark_used();
+        Ok(live)
+    }
+
+    pub(super) async fn load(&self, id: &SessionId) -> Result<Arc<Live>, Error> {
+        loop {
+            let mark = self.inner.registry.mark(id);
+            let Some(session) = self.store().load(id).await? else {
+                if let Some(live) = self.inner.registry.known(id) {
+                    self.end_locally(&live);
+                }
+                return Err(Error::NoSession);
+            };
+            // Something was forgotten while it was read: what was read may be older.
+            if let Some(live) = self.inner.registry.enter(session, mark) {
+                return Ok(live);
+            }
+        }
+    }
+
+    /// Handles one POST of a session. `batch` bodies are split: each message goes up on its own.
+    ///
+    /// # Errors
+    /// As [`Error`] says; for a request, only while nothing was said yet.
+    pub async fn post(
+        &self,
+        server: &Arc<Server>,
+        live: &Arc<Live>,
+        caller: &Caller,
+        body: Body,
+        form: Form,
+        primes: bool,
+    ) -> Result<Reply, Error> {
+        let (messages, batch) = match body {
+            Body::One(message) => (vec![message], false),
+            Body::Batch(messages) => (messages, true),
+        };
+        let mut requests = Vec::new();
+        for message in messages {
+            match message.kind() {
+                Kind::Request { .. } => requests.push(message),
+                Kind::Notification { .. } | Kind::Response { .. } => {
+                    self.say(server, live, caller, &message).await?;
+                }
+            }
+        }
+        if requests.is_empty() {
+            return Ok(Reply::Accepted);
+        }
+        let ids: Vec<_> =
+            requests.iter().filter_map(Message::id).map(|id| RequestId::from_json(id.as_json())).collect();
+        let entered = live.enter_requests(&ids, self.inner.config.requests_per_session_max);
+        let cancels = entered.map_err(|refused| match refused {
+            Refused::TooMany => self.limit(Limit::RequestsPerSession),
+            Refused::Duplicate => Error::Duplicate(ids[0].clone()),
+        })?;
+        let calls = requests
+            .iter()
+            .zip(cancels)
+            .map(|(request, cancel)| Call::in_session(self, server, live, request, &caller.headers, cancel))
+            .collect();
+        let (reply, answer) = oneshot::channel();
+        let asked = Asked { requests: ids, calls, form, batch, primes, times: server.requests.clone() };
+        let exchange = Exchange::new(self, live, asked, reply);
+        self.inner.tasks.spawn(exchange.run());
+        answer.await.unwrap_or(Err(Error::Abandoned("the gateway could not finish it")))
+    }
+
+    /// A notification or an answer: 202 once the upstream has acknowledged it.
+    async fn say(
+        &self,
+        server: &Server,
+        live: &Live,
+        caller: &Caller,
+        message: &Message,
+    ) -> Result<(), Error> {
+        let raw = message.raw().clone();
+        let said = self.notify_in_session(server, live, raw, &caller.headers).await;
+        if message.method() == Some("notifications/cancelled")
+            && let Some(id) = message.params().and_then(legacy::cancelled_request)
+        {
+            live.cancel(&RequestId::from_json(id.as_json()));
+        }
+        match said {
+            // Late or unknown to the upstream: dropped there, counted here (P4).
+            Err(Error::Upstream(upstream::Error::Refused { status, .. }))
+                if message.is_response() && status == StatusCode::BAD_REQUEST =>
+            {
+                self.inner.metrics.answer_dropped();
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// How many sessions a capability was declared in by their clients, and which.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn find(&self, query: &crate::ports::Query) -> Result<crate::ports::Page, Error> {
+        Ok(self.store().find(query).await?)
+    }
+
+    /// The form that a session's answers take.
+    #[must_use]
+    pub fn form(server: &Server, live: &Live) -> Form {
+        match live.session().transport {
+            Transport::HttpSse => Form::OnHttpSse,
+            Transport::Streamable => server.answers.into(),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The upstream's own stream of a session (its GET): whoever holds the client's stream reads it, and
+//! what it says is logged and delivered like everything else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::live::Live;
+use super::server::Server;
+use super::{Error, Hub};
+use crate::domain::{StreamId, StreamKey, StreamKind, UpstreamHandle};
+use crate::ports::{Append, Appended, Producer};
+use crate::upstream;
+
+/// A stream that lasted this long was a good one: back-off starts anew.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+
+impl Hub {
+    /// Reads the upstream's stream for a session whose client listens, unless it is read already.
+    pub(super) fn start_pump(
+        &self,
+        server: &Arc<Server>,
+        live: &Arc<Live>,
+        handle: &UpstreamHandle,
+        to: &StreamId,
+    ) {
+        // An upstream without sessions can't tell whose stream that would be.
+        if handle.session.is_none() || to.kind() == StreamKind::Post {
+            return;
+        }
+        let Some(stop) = live.start_pump() else { return };
+        let (hub, server, live, to) = (self.clone(), server.clone(), live.clone(), to.clone());
+        self.inner.tasks.spawn_until_stopped(async move {
+            let pump =
+                Pump { hub, server, live, to, producer: Producer { id: fastrand::u64(..), sequence: 0 } };
+            // Dropping it at any await loses at most what it had not appended: the upstream's log has it.
+            stop.run_until_cancelled(pump.run()).await;
+        });
+    }
+}
+
+struct Pump {
+    hub: Hub,
+    server: Arc<Server>,
+    live: Arc<Live>,
+    to: StreamId,
+    producer: Producer,
+}
+
+enum Broke {
+    /// The upstream offers no such stream, or the session ended.
+    ForGood,
+    Again,
+}
+
+impl Pump {
+    async fn run(mut self) {
+        let mut position: Option<String> = None;
+        let mut failures = 0;
+        loop {
+            let started = Instant::now();
+            let retry = match self.read(&mut position).await {
+                Ok(retry) => retry,
+                Err(Broke::ForGood) => break,
+                Err(Broke::Again) => None,
+            };
+            failures = if started.elapsed() >= GOOD_AFTER { 0 } else { failures + 1 };
+            tokio::time::sleep(self.server.upstream.reconnect_delay(failures, retry)).await;
+        }
+        self.live.pump_ended();
+    }
+
+    /// Reads one connection's worth.
+    async fn read(&mut self, position: &mut Option<String>) -> Result<Option<Duration>, Broke> {
+        let handle = self.live.upstream().ok_or(Broke::ForGood)?;
+        let mut answers = match self.server.upstream.listen(&handle, position.as_deref()).await {
+            Ok(Some(answers)) => answers,
+            Ok(None) => return Err(Broke::ForGood),
+            Err(upstream::Error::SessionGone { .. }) => {
+                *position = None;
+                return match self.hub.reopen(&self.server, &self.live, &handle).await {
+                    Ok(_) => Ok(Some(Duration::ZERO)),
+                    Err(Error::NoSession) => Err(Broke::ForGood),
+                    Err(_) => Err(Broke::Again),
+                };
+            }
+            Err(error) => {
+                tracing::debug!(session = %self.live.id, %error, "the upstream's own stream can't be opened yet");
+                return Err(Broke::Again);
+            }
+        };
+        while let Ok(Some(answer)) = answers.next().await {
+            self.producer.sequence += 1;
+            let append = Append {
+                to: StreamKey { session: self.live.id.clone(), stream: self.to.clone() },
+                payload: answer.message.raw().clone(),
+                producer: self.producer,
+                request: None,
+                last: false,
+                upstream_event: answer.event.clone(),
+            };
+            let until = Instant::now() + self.hub.inner.config.own_timeout;
+            match self.hub.append(&append, until).await {
+                Ok(Appended::Logged { .. }) => *position = answer.event.or(position.take()),
+                Ok(Appended::Gone | Appended::Ended | Appended::StaleFence) => return Err(Broke::ForGood),
+                // Not logged: the upstream is asked for it again.
+                Err(_) => return Err(Broke::Again),
+            }
+        }
+        let (last, retry) = answers.position();
+        if let Some(last) = last {
+            *position = Some(last.to_owned());
+        }
+        Ok(retry)
+    }
+}

@@ -1,0 +1,106 @@
+//! Messages to a session's upstream, and what happens when the upstream has forgotten the session.
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::live::Live;
+use super::open::refusal;
+use super::server::Server;
+use super::{Error, Hub};
+use crate::domain::{SessionPart, UpstreamHandle};
+use crate::ports::Updated;
+use crate::protocol::jsonrpc::codes;
+use crate::telemetry::Outcome;
+use crate::upstream::{self, Answers};
+
+impl Hub {
+    /// Sends a session's request; if the upstream has forgotten the session (404: it did not run), in
+    /// a new one.
+    pub(super) async fn call_in_session(
+        &self,
+        server: &Server,
+        live: &Live,
+        raw: Bytes,
+        headers: &HeaderMap,
+    ) -> Result<Answers, Error> {
+        let handle = live.upstream().ok_or_else(not_initialized)?;
+        match server.upstream.call(Some(&handle), raw.clone(), headers).await {
+            Err(upstream::Error::SessionGone { .. }) => {
+                let handle = self.reopen(server, live, &handle).await?;
+                Ok(server.upstream.call(Some(&handle), raw, headers).await?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// The same for a notification or an answer.
+    pub(super) async fn notify_in_session(
+        &self,
+        server: &Server,
+        live: &Live,
+        raw: Bytes,
+        headers: &HeaderMap,
+    ) -> Result<(), Error> {
+        let handle = live.upstream().ok_or_else(not_initialized)?;
+        match server.upstream.notify(Some(&handle), raw.clone(), headers).await {
+            Err(upstream::Error::SessionGone { .. }) => {
+                let handle = self.reopen(server, live, &handle).await?;
+                Ok(server.upstream.notify(Some(&handle), raw, headers).await?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Opens a session in place of one that the upstream lost, with the client's own `initialize`, its
+    /// log level and its subscriptions. Of several at once, the first to store its handle wins.
+    pub(super) async fn reopen(
+        &self,
+        server: &Server,
+        live: &Live,
+        lost: &UpstreamHandle,
+    ) -> Result<UpstreamHandle, Error> {
+        let _one_at_a_time = live.reopening.lock().await;
+        let session = self.store().load(&live.id).await?.ok_or(Error::NoSession)?;
+        live.set_session(session.clone());
+        if let Some(handle) = session.upstream.filter(|handle| handle.generation > lost.generation) {
+            return Ok(handle);
+        }
+        tracing::warn!(session = %live.id, upstream = server.upstream.name(), "the upstream lost a session; opening another");
+        self.inner.metrics.upstream_session_lost();
+        let client = session.client.ok_or_else(not_initialized)?;
+        let opening = server.upstream.reopen(client.initialize.into(), lost.generation + 1);
+        let opened = tokio::time::timeout(server.requests.timeout, opening).await;
+        let handle = match opened.unwrap_or_else(|_| Err(server.upstream.late())) {
+            Ok(handle) => handle,
+            Err(err) => {
+                self.inner.metrics.upstream_session_opened(Outcome::Error);
+                return Err(err.into());
+            }
+        };
+        self.inner.metrics.upstream_session_opened(Outcome::Ok);
+        server.upstream.restore(&handle, session.log_level.as_deref(), &session.subscriptions).await;
+        let updated = self.store().update(&live.id, SessionPart::Upstream(handle.clone())).await;
+        match updated {
+            Ok(Updated::Now(session)) => {
+                let settled = session.upstream.clone().unwrap_or_else(|| handle.clone());
+                live.set_session(*session);
+                if settled != handle {
+                    self.close_upstream(server, handle);
+                }
+                Ok(settled)
+            }
+            Ok(Updated::Gone | Updated::Full) => {
+                self.close_upstream(server, handle);
+                Err(Error::NoSession)
+            }
+            Err(err) => {
+                self.close_upstream(server, handle);
+                Err(err.into())
+            }
+        }
+    }
+}
+
+fn not_initialized() -> Error {
+    refusal(codes::INVALID_REQUEST, "the session is not initialized: send initialize first")
+}

@@ -1,0 +1,107 @@
+//! Legacy requests without a session: each stands alone. Where the upstream insists on a session, it
+//! gets one for this request, which ends with it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::call::Call;
+use super::post::Reply;
+use super::server::Server;
+use super::{Caller, Error, Hub};
+use crate::domain::UpstreamHandle;
+use crate::protocol::jsonrpc::{self, Id, Kind, Message};
+use crate::protocol::version::LegacyVersion;
+use crate::upstream::{self, Answers};
+
+impl Hub {
+    /// One message of a client that has no session.
+    ///
+    /// # Errors
+    /// As [`Error`] says.
+    pub async fn post_stateless(
+        &self,
+        server: &Arc<Server>,
+        caller: &Caller,
+        message: &Message,
+        version: LegacyVersion,
+    ) -> Result<Reply, Error> {
+        match message.kind() {
+            Kind::Request { .. } => {}
+            Kind::Notification { .. } | Kind::Response { .. } => {
+                let alone = without_session(version);
+                return match server
+                    .upstream
+                    .notify(Some(&alone), message.raw().clone(), &caller.headers)
+                    .await
+                {
+                    Ok(()) => Ok(Reply::Accepted),
+                    // It wants a session, and this message none of its own: there is nothing to hear it.
+                    Err(upstream::Error::Refused { status, .. }) if wants_session(status) => {
+                        self.inner.metrics.answer_dropped();
+                        Ok(Reply::Accepted)
+                    }
+                    Err(error) => Err(error.into()),
+                };
+            }
+        }
+        let calling = {
+            let (hub, server, caller) = (self.clone(), server.clone(), caller.clone());
+            let raw = message.raw().clone();
+            Box::pin(async move { hub.call_alone(&server, &caller, raw, version).await })
+        };
+        let call = Call::alone(self, server, message, calling, true);
+        self.follow(server, call, None).await
+    }
+
+    async fn call_alone(
+        &self,
+        server: &Arc<Server>,
+        caller: &Caller,
+        raw: Bytes,
+        version: LegacyVersion,
+    ) -> Result<Answers, Error> {
+        let alone = without_session(version);
+        if !server.upstream.keeps_sessions() {
+            match server.upstream.call(Some(&alone), raw.clone(), &caller.headers).await {
+                Err(upstream::Error::Refused { status, .. }) if wants_session(status) => {}
+                other => return Ok(other?),
+            }
+        }
+        let params = format!(
+            r#"{{"protocolVersion":"{}","capabilities":{{}},"clientInfo":{{"name":"holdfast","version":"{}"}}}}"#,
+            version.as_str(),
+            env!("CARGO_PKG_VERSION")
+        );
+        let initialize = jsonrpc::request(&Id::string("holdfast-alone"), "initialize", Some(&params));
+        let handle = server.upstream.reopen(initialize, 1).await?;
+        let called = server.upstream.call(Some(&handle), raw, &caller.headers).await;
+        let guard = Ended { hub: self.clone(), server: server.clone(), handle: Some(handle) };
+        Ok(called?.with_guard(Box::new(guard)))
+    }
+}
+
+/// Ends the request's own upstream session when the answers are dropped.
+struct Ended {
+    hub: Hub,
+    server: Arc<Server>,
+    handle: Option<UpstreamHandle>,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            self.hub.close_upstream(&self.server, handle);
+        }
+    }
+}
+
+fn without_session(version: LegacyVersion) -> UpstreamHandle {
+    UpstreamHandle { generation: 0, session: None, protocol_version: version.as_str().to_owned() }
+}
+
+/// What servers answer to a request that lacks its session (L24).
+fn wants_session(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY)
+}
