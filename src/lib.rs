@@ -5,6 +5,7 @@
 
 pub mod adapters;
 pub mod domain;
+pub mod edge;
 pub mod hub;
 pub mod lifecycle;
 pub mod ports;

@@ -1,0 +1,57 @@
+//! What operators and balancers ask.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::Edge;
+use crate::hub::Hub;
+use crate::lifecycle::{Lifecycle, Phase};
+
+/// `/health` on the client port: status, version, counts, paths, limits. Nothing of any client's.
+pub(super) async fn health(State(edge): State<Edge>) -> Response {
+    let phase = edge.lifecycle.phase();
+    let (status, text) = match phase {
+        Phase::Ready => (StatusCode::OK, "ok"),
+        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        Phase::Draining | Phase::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+    };
+    let prefix = &edge.config.prefix;
+    let body = json!({
+        "status": text,
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": edge.lifecycle.uptime_seconds(),
+        "sessions": edge.hub.session_count(),
+        "streams": edge.hub.stream_count(),
+        "paths": {
+            "streamable_http": format!("{prefix}/mcp"),
+            "http_sse": edge.config.sessions.then(|| format!("{prefix}/sse")),
+            "servers": format!("{prefix}/servers/{{name}}/mcp"),
+        },
+        "limits": {
+            "body_bytes_max": edge.config.body_bytes_max,
+            "sessions_max": edge.hub.limits().0,
+            "streams_max": edge.hub.limits().1,
+        },
+    });
+    (status, Json(body)).into_response()
+}
+
+pub(super) async fn live() -> &'static str {
+    "ok\n"
+}
+
+pub(super) async fn ready(State((_, lifecycle)): State<(Hub, Lifecycle)>) -> Response {
+    match lifecycle.phase() {
+        Phase::Ready => "ready\n".into_response(),
+        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+        Phase::Draining | Phase::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response(),
+    }
+}
+
+pub(super) async fn metrics(State((hub, _)): State<(Hub, Lifecycle)>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], hub.metrics().render())
+        .into_response()
+}

@@ -1,0 +1,87 @@
+//! The HTTP side towards clients and operators: routes, what a request must look like, and the one
+//! table of status codes. What a request means is the hub's matter.
+
+mod error;
+mod health;
+mod http_sse;
+mod listener;
+mod origin;
+mod request;
+mod response;
+mod stateless;
+mod streamable;
+mod stuck;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+
+pub use listener::{ListenerConfig, serve};
+pub use origin::{Hosts, Origins, Policy};
+
+use crate::hub::Hub;
+use crate::lifecycle::Lifecycle;
+
+/// What the client side is given; the keys of `docs/configuration.md` carry the same names.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub policy: Policy,
+    pub body_bytes_max: usize,
+    pub body_timeout: Duration,
+    pub retry_after: Duration,
+    /// The path of `public_url`, without a slash at its end: what an ingress puts before ours.
+    pub prefix: String,
+    /// Whether HTTP+SSE and GET streams are offered at all (`state: none` keeps no sessions).
+    pub sessions: bool,
+}
+
+/// What every handler shares.
+#[derive(Debug, Clone)]
+pub(crate) struct Edge {
+    pub hub: Hub,
+    pub config: Arc<Config>,
+    pub lifecycle: Lifecycle,
+}
+
+/// The client port: MCP for the default server and for each by name, and `/health`.
+pub fn client_routes(hub: Hub, lifecycle: Lifecycle, config: Config) -> Router {
+    let edge = Edge { hub, config: Arc::new(config), lifecycle };
+    let mut routes = Router::new();
+    for base in ["", "/servers/{name}"] {
+        let mcp = || post(streamable::post).get(streamable::get).delete(streamable::delete);
+        routes = routes
+            .route(&format!("{base}/mcp"), mcp())
+            .route(&format!("{base}/mcp/"), mcp())
+            .route(&format!("{base}/sse"), get(http_sse::get))
+            .route(&format!("{base}/sse/"), get(http_sse::get))
+            .route(&format!("{base}/message"), post(http_sse::post))
+            .route(&format!("{base}/message/"), post(http_sse::post));
+    }
+    routes = routes.route("/health", get(health::health));
+    let prefix = edge.config.prefix.clone();
+    // An ingress may strip the prefix or not: both work.
+    if !prefix.is_empty() {
+        routes = Router::new().merge(routes.clone()).nest(&prefix, routes);
+    }
+    let cors = edge.config.policy.cors();
+    routes
+        .method_not_allowed_fallback(response::method_not_allowed)
+        .fallback(response::not_found)
+        .layer(DefaultBodyLimit::disable())
+        .layer(cors)
+        .layer(from_fn_with_state(edge.clone(), origin::guard))
+        .with_state(edge)
+}
+
+/// The operators' port: liveness, readiness, metrics.
+pub fn admin_routes(hub: Hub, lifecycle: Lifecycle) -> Router {
+    Router::new()
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .with_state((hub, lifecycle))
+}
