@@ -4,6 +4,7 @@
 //! upstream; `app` connects the pieces. docs/architecture.md has the picture.
 
 pub mod adapters;
+pub mod config;
 pub mod domain;
 pub mod edge;
 pub mod hub;

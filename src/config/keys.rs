@@ -1,0 +1,193 @@
+//! Every key there is, read from the top of the document down: name, default, range and meaning in one
+//! place. A default's reason stands in its text, because the text becomes the reference.
+
+mod client;
+mod node;
+mod session;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::faults::did_you_mean;
+use super::reader::Section;
+use super::settings::{
+    Answers, Bus, Config, Era, RequestsConfig, ServerConfig, SessionMode, State, UpstreamUrl,
+};
+use super::units::Reason;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+const ZERO: Duration = Duration::ZERO;
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+/// Anything shorter ends healthy work on a busy machine; tests need it this short.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+const TIMEOUTS: RangeInclusive<Duration> = SHORTEST..=DAY;
+const TIMEOUTS_MAX: RangeInclusive<Duration> = SHORTEST..=Duration::from_secs(7 * 86_400);
+
+const fn milliseconds(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+const fn seconds(number: u64) -> Duration {
+    Duration::from_secs(number)
+}
+
+pub(super) const TOP: &str = "The keys that stand at the top of the file.";
+
+pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
+    let listen = s.address(
+        "listen",
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 4444)),
+        "Where MCP clients connect. The default is reachable from this machine only, because nobody has to \
+         log in yet. Port 0 takes any free port.",
+    );
+    let public_url = s.url(
+        "public_url",
+        "What clients call this gateway from outside, when it stands behind an ingress or a load balancer. \
+         May end in a path, which then is put before every path that clients are told.",
+    );
+    let state = state(s);
+    let bus = bus(s);
+    let named = s.optional_text(
+        "default_server",
+        "the only server, or the one called `default`",
+        "a name from `servers`",
+        |text| Ok(text.to_owned()),
+        "The server behind `/mcp`, `/sse` and `/message`. Without one these paths answer 404, and clients \
+         use `/servers/<name>/mcp`.",
+    );
+    let mut config = Config {
+        listen,
+        public_url,
+        state,
+        bus,
+        default_server: None,
+        admin: s.section("admin", client::ADMIN, client::admin),
+        http: s.section("http", client::HTTP, client::http),
+        streams: s.section("streams", client::STREAMS, client::streams),
+        log: s.section("log", session::LOG, session::log),
+        sessions: s.section("sessions", session::SESSIONS, session::sessions),
+        limits: s.section("limits", session::LIMITS, session::limits),
+        requests: s.section("requests", session::REQUESTS, session::requests),
+        upstream: s.section("upstream", node::UPSTREAM, node::upstream),
+        shutdown: s.section("shutdown", node::SHUTDOWN, node::shutdown),
+        telemetry: s.section("telemetry", node::TELEMETRY, node::telemetry),
+        servers: s.map("servers", SERVERS, |_, s| server(s)),
+    };
+    check_timeouts(s, &config.servers, &config.requests);
+    config.default_server = default_server(s, named, &config.servers);
+    config
+}
+
+fn state(s: &mut Section<'_, '_>) -> State {
+    let parse = |text: &str| match address_of(text) {
+        "memory" => Ok(State::Memory),
+        "none" => Ok(State::None),
+        _ => Err(Reason::Borrowed("is not supported by this build")),
+    };
+    let doc = "Where sessions and their logs are kept. `memory`: in this process. `none`: no sessions are \
+               kept at all, each request stands alone and GET is answered with 405.";
+    s.backend("state", "memory", "`memory` or `none`", parse, doc).unwrap_or(State::Memory)
+}
+
+fn bus(s: &mut Section<'_, '_>) -> Bus {
+    let parse = |text: &str| match address_of(text) {
+        "memory" => Ok(Bus::Memory),
+        _ => Err(Reason::Borrowed("is not supported by this build")),
+    };
+    let doc = "How nodes reach each other. `memory`: one process is all there is.";
+    s.backend("bus", "memory", "`memory`", parse, doc).unwrap_or(Bus::Memory)
+}
+
+/// `memory:` and `memory://` mean `memory`.
+fn address_of(text: &str) -> &str {
+    text.strip_suffix("://").or_else(|| text.strip_suffix(':')).unwrap_or(text)
+}
+
+const SERVERS: &str = "The MCP servers behind this gateway, each under a name of its own: `a-z`, `0-9`, `_` \
+    and `-`, beginning with a letter or digit, 63 characters at most. Clients reach a server at \
+    `/servers/<name>/mcp`. A server may be given by environment variables alone; it is then called by its \
+    part of the variable in lower case. `--upstream URL` sets the address of the server `default`.";
+
+fn server(s: &mut Section<'_, '_>) -> Option<ServerConfig> {
+    let upstream = s.required_url(
+        "upstream",
+        "The address of the MCP server, with its path. A query is kept and never logged; a user name or \
+         password belongs elsewhere.",
+    );
+    let era = s.choice(
+        "era",
+        &[("auto", Era::Auto), ("legacy", Era::Legacy), ("modern", Era::Modern), ("both", Era::Both)],
+        Era::Auto,
+        "Which revisions of MCP the server speaks: `legacy` is up to 2025-11-25, `modern` is from \
+         2026-07-28. `auto` asks it, and asks again after `upstream.era_ttl`.",
+    );
+    let answers = s.choice(
+        "answers",
+        &[("auto", Answers::Auto), ("json", Answers::Json), ("sse", Answers::Sse)],
+        Answers::Auto,
+        "How requests are answered. `auto`: in plain JSON if the answer comes within `requests.json_wait` \
+         and nothing comes before it, as a stream otherwise. `json`: never a stream. `sse`: always one.",
+    );
+    let sessions = s.choice(
+        "sessions",
+        &[("stateful", SessionMode::Stateful), ("stateless", SessionMode::Stateless)],
+        SessionMode::Stateful,
+        "`stateless` gives legacy clients no session id; each request stands alone.",
+    );
+    let timeout = s.duration_instead_of(
+        "timeout",
+        "requests.timeout",
+        TIMEOUTS,
+        "For a server that is slower, or should be given up sooner, than the others.",
+    );
+    let timeout_max = s.duration_instead_of(
+        "timeout_max",
+        "requests.timeout_max",
+        TIMEOUTS_MAX,
+        "For a server whose calls may run longer, or must end sooner, than those of the others.",
+    );
+    let upstream = UpstreamUrl::new(upstream?);
+    Some(ServerConfig { upstream, era, answers, sessions, timeout, timeout_max })
+}
+
+fn check_timeouts(
+    s: &mut Section<'_, '_>,
+    servers: &BTreeMap<String, ServerConfig>,
+    requests: &RequestsConfig,
+) {
+    for (name, server) in
+        servers.iter().filter(|(_, server)| (server.timeout, server.timeout_max) != (None, None))
+    {
+        let timeout_max = server.timeout_max.unwrap_or(requests.timeout_max);
+        if server.timeout.unwrap_or(requests.timeout) > timeout_max {
+            let (max, timeout) = (format!("servers.{name}.timeout_max"), format!("servers.{name}.timeout"));
+            s.fault(&[&max, &timeout], "this server's timeout is longer than its timeout_max");
+        }
+    }
+}
+
+fn default_server(
+    s: &mut Section<'_, '_>,
+    named: Option<String>,
+    servers: &BTreeMap<String, ServerConfig>,
+) -> Option<String> {
+    if let Some(name) = named {
+        if !servers.contains_key(&name) {
+            let near = did_you_mean(&name, servers.keys().map(String::as_str));
+            s.fault(&["default_server"], format!("there is no such server{near}"));
+        }
+        return Some(name);
+    }
+    match servers.len() {
+        1 => servers.keys().next().cloned(),
+        _ => servers.contains_key("default").then(|| "default".to_owned()),
+    }
+}

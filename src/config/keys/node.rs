@@ -1,0 +1,108 @@
+//! The keys of the node itself: its connections to servers, its end, and what it says.
+
+use tracing_subscriber::EnvFilter;
+
+use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SHORTEST, ZERO, seconds};
+use crate::config::reader::Section;
+use crate::config::settings::{LogFormat, ShutdownConfig, TelemetryConfig, UpstreamConfig};
+use crate::config::units::Reason;
+
+pub(super) const UPSTREAM: &str = "Connections to the MCP servers.";
+
+pub(super) fn upstream(s: &mut Section<'_, '_>) -> UpstreamConfig {
+    let upstream = UpstreamConfig {
+        connect_timeout: s.duration(
+            "connect_timeout",
+            seconds(5),
+            SHORTEST..=5 * MINUTE,
+            "Time for a new connection, TLS included. After it clients get 502.",
+        ),
+        idle_connections_max: s.count(
+            "idle_connections_max",
+            256,
+            0..=65_536,
+            "Unused connections kept open to each server. 0 opens one for each request.",
+        ),
+        idle_connection_timeout: s.duration(
+            "idle_connection_timeout",
+            seconds(90),
+            SHORTEST..=HOUR,
+            "How long an unused connection is kept. It should be shorter than what the server itself \
+             allows, or requests meet closed connections.",
+        ),
+        message_bytes_max: s.bytes(
+            "message_bytes_max",
+            16 * MIB,
+            KIB..=GIB,
+            "Size of one message from a server. Larger ones end the request with 502.",
+        ),
+        era_ttl: s.duration(
+            "era_ttl",
+            5 * MINUTE,
+            SHORTEST..=DAY,
+            "How long it is remembered which revisions of MCP a server speaks. A server that was updated \
+             is noticed after this time.",
+        ),
+        reconnect_delay: s.duration(
+            "reconnect_delay",
+            seconds(1),
+            SHORTEST..=10 * MINUTE,
+            "Wait before a broken stream of a server is opened again. It doubles with every failure.",
+        ),
+        reconnect_delay_max: s.duration(
+            "reconnect_delay_max",
+            seconds(30),
+            SHORTEST..=HOUR,
+            "The longest such wait.",
+        ),
+        close_timeout: s.duration(
+            "close_timeout",
+            seconds(5),
+            SHORTEST..=MINUTE,
+            "Time to tell a server that a session has ended.",
+        ),
+    };
+    if upstream.reconnect_delay > upstream.reconnect_delay_max {
+        s.fault(
+            &["reconnect_delay_max", "reconnect_delay"],
+            "upstream.reconnect_delay is longer than upstream.reconnect_delay_max",
+        );
+    }
+    upstream
+}
+
+pub(super) const SHUTDOWN: &str = "What happens on SIGTERM.";
+
+pub(super) fn shutdown(s: &mut Section<'_, '_>) -> ShutdownConfig {
+    let doc = "How long running requests may take to end. Kubernetes kills a pod 30s after SIGTERM unless \
+               told otherwise, so the default leaves 5s for the rest.";
+    ShutdownConfig { timeout: s.duration("timeout", seconds(25), ZERO..=HOUR, doc) }
+}
+
+pub(super) const TELEMETRY: &str = "What the process says about itself.";
+
+pub(super) fn telemetry(s: &mut Section<'_, '_>) -> TelemetryConfig {
+    TelemetryConfig {
+        log_format: s.choice(
+            "log_format",
+            &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)],
+            LogFormat::Auto,
+            "How log lines look. `auto` writes text to a terminal and JSON to anything else.",
+        ),
+        log_filter: s.text(
+            "log_filter",
+            "info",
+            "a level, or `target=level` pairs with commas",
+            log_filter,
+            "Which log lines are written: `error`, `warn`, `info`, `debug` or `trace`; `info,holdfast::hub=debug` \
+             for more from one part.",
+        ),
+    }
+}
+
+fn log_filter(text: &str) -> Result<String, Reason> {
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("is not a filter".into()),
+    }
+}

@@ -1,0 +1,128 @@
+//! From a file, environment variables and flags to typed settings, with every fault reported at once.
+//! One pass of `keys.rs` takes, checks and describes each key, so the reference, the variable names and
+//! the check are the same code. The environment is read here and nowhere else.
+
+mod catalogue;
+mod document;
+mod environment;
+mod faults;
+mod keys;
+mod kinds;
+mod reader;
+mod reference;
+mod secret;
+mod section;
+mod settings;
+mod units;
+mod variables;
+mod web;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use catalogue::Catalogue;
+use document::{Document, Node, Value};
+use environment::{FILE_VARIABLE, Given};
+use reader::{Purpose, Reader};
+use variables::PREFIX;
+
+pub use environment::Overrides;
+pub use faults::{Fault, Faults, Origin};
+pub use reader::Section;
+pub use reference::reference;
+pub use secret::Secret;
+pub use settings::*;
+
+/// Reads the configuration: a flag wins over an environment variable, that over the file, and that over
+/// the default. Without `file`, the variable `HOLDFAST_CONFIG` may name one.
+///
+/// # Errors
+/// Everything that is wrong, in all of them, sorted by where it was written.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+    overrides: Overrides,
+) -> Result<Config, Faults> {
+    let variables = ours(environment);
+    let named = variables.iter().find(|(name, path)| name == FILE_VARIABLE && !path.is_empty());
+    let file = file.map(Path::to_owned).or_else(|| named.map(|(_, path)| PathBuf::from(path)));
+    let Some(file) = file else { return load_document("", &Document::empty(), &variables, overrides) };
+    let label = faults::escaped(&file.display().to_string());
+    match read(&file) {
+        Ok(bytes) => load_document(&label, &Document::parse(&bytes), &variables, overrides),
+        Err(error) => {
+            let message = format!("{label} can't be read: {error}");
+            Err(Faults::new(vec![Fault { origin: Origin::Nowhere, path: String::new(), message }]))
+        }
+    }
+}
+
+/// The environment of this process, for `load`.
+pub fn environment() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os()
+}
+
+fn ours(environment: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
+    let mut variables: Vec<_> =
+        environment.filter(|(name, _)| name.to_string_lossy().starts_with(PREFIX)).collect();
+    variables.sort();
+    variables
+}
+
+/// Reads one byte more than a document may have, so that it can tell.
+fn read(file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(document::BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn load_document(
+    file: &str,
+    document: &Document,
+    variables: &[(OsString, OsString)],
+    overrides: Overrides,
+) -> Result<Config, Faults> {
+    let catalogue = catalogue();
+    let mut given = Given::gather(variables, overrides, &catalogue, |map| names(&document.root, map));
+    let mut faults = std::mem::take(&mut given.faults);
+    faults.extend(document.mistakes.iter().map(|mistake| Fault {
+        origin: Origin::File {
+            file: file.into(),
+            line: mistake.position.line,
+            column: mistake.position.column,
+        },
+        path: mistake.path.clone(),
+        message: mistake.message.clone(),
+    }));
+    let purpose = Purpose::Load { known: &catalogue, complete: document.complete };
+    let reader = Reader::new(file, &given, purpose);
+    let (config, found, _) = reader.read(&document.root, keys::TOP, keys::config);
+    faults.extend(found);
+    if faults.is_empty() { Ok(config) } else { Err(Faults::new(faults)) }
+}
+
+/// What the reading code says about its keys.
+fn catalogue() -> Catalogue {
+    let (document, given) = (Document::empty(), Given::default());
+    let reader = Reader::new("", &given, Purpose::Describe(Catalogue::default()));
+    match reader.read(&document.root, keys::TOP, keys::config) {
+        (_, _, Purpose::Describe(catalogue)) => catalogue,
+        (_, _, Purpose::Load { .. }) => Catalogue::default(),
+    }
+}
+
+/// The names below a map of the document.
+fn names(root: &Node, map: &str) -> Vec<String> {
+    match &root.value {
+        Value::Map(entries) => match entries.get(map).map(|entry| &entry.node.value) {
+            Some(Value::Map(named)) => named.keys().cloned().collect(),
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

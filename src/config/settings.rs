@@ -1,0 +1,222 @@
+//! The settings themselves: what the rooms get. Each struct is the `Config` of one room.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use url::Url;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub listen: SocketAddr,
+    /// What clients call this gateway from outside; may have a path prefix.
+    pub public_url: Option<Url>,
+    pub state: State,
+    pub bus: Bus,
+    /// The server behind `/mcp`, `/sse` and `/message`; always one of `servers`.
+    pub default_server: Option<String>,
+    pub admin: AdminConfig,
+    pub http: HttpConfig,
+    pub streams: StreamsConfig,
+    pub log: LogConfig,
+    pub sessions: SessionsConfig,
+    pub limits: LimitsConfig,
+    pub requests: RequestsConfig,
+    pub upstream: UpstreamConfig,
+    pub shutdown: ShutdownConfig,
+    pub telemetry: TelemetryConfig,
+    pub servers: BTreeMap<String, ServerConfig>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Sessions and logs live in this process.
+    Memory,
+    /// No sessions at all: each request stands alone.
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bus {
+    Memory,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdminConfig {
+    pub listen: SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpConfig {
+    pub allowed_origins: AllowedOrigins,
+    pub allowed_hosts: AllowedHosts,
+    pub header_bytes_max: usize,
+    pub header_timeout: Duration,
+    pub body_bytes_max: usize,
+    pub body_timeout: Duration,
+    pub write_timeout: Duration,
+    pub connections_max: usize,
+}
+
+/// Which web pages may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowedOrigins {
+    /// Those of the host that was called; on loopback, any loopback page.
+    Own,
+    Any,
+    /// Lower case, without a trailing slash: `https://app.example.com`.
+    Only(Vec<String>),
+}
+
+/// Which `Host` a request may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowedHosts {
+    /// Loopback names when listening on loopback, otherwise any; the host of `public_url` always.
+    Own,
+    Any,
+    /// Lower case, with or without a port; one without a port stands for every port.
+    Only(Vec<String>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamsConfig {
+    pub keep_alive: bool,
+    pub keep_alive_interval: Duration,
+    pub idle_timeout: Option<Duration>,
+    pub retry: Duration,
+    pub retry_max: Duration,
+    pub buffer_events_max: usize,
+    pub buffer_bytes_max: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogConfig {
+    pub events_max: usize,
+    pub event_ttl: Duration,
+    pub stream_bytes_max: usize,
+    pub session_bytes_max: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionsConfig {
+    pub idle_timeout: Duration,
+    pub sse_grace: Duration,
+    pub cache_ttl: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitsConfig {
+    pub sessions_max: usize,
+    pub streams_max: usize,
+    pub streams_per_session_max: usize,
+    pub requests_per_session_max: usize,
+    pub subscriptions_per_session_max: usize,
+    pub retry_after: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestsConfig {
+    pub timeout: Duration,
+    pub timeout_max: Duration,
+    pub json_wait: Duration,
+    pub cancel_grace: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpstreamConfig {
+    pub connect_timeout: Duration,
+    pub idle_connections_max: usize,
+    pub idle_connection_timeout: Duration,
+    pub message_bytes_max: usize,
+    pub era_ttl: Duration,
+    pub reconnect_delay: Duration,
+    pub reconnect_delay_max: Duration,
+    pub close_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShutdownConfig {
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct TelemetryConfig {
+    pub log_format: LogFormat,
+    pub log_filter: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerConfig {
+    pub upstream: UpstreamUrl,
+    pub era: Era,
+    pub answers: Answers,
+    pub sessions: SessionMode,
+    /// In place of `requests.timeout`.
+    pub timeout: Option<Duration>,
+    /// In place of `requests.timeout_max`.
+    pub timeout_max: Option<Duration>,
+}
+
+/// Which era of MCP a server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Era {
+    /// Found out and remembered.
+    Auto,
+    Legacy,
+    Modern,
+    Both,
+}
+
+/// In which form legacy clients get their answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// The upstream's first message decides.
+    Auto,
+    Json,
+    Sse,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionMode {
+    Stateful,
+    /// No session id is minted; each request stands alone.
+    Stateless,
+}
+
+/// Where a server is. Its query may hold a key, so `Debug` and `Display` leave it out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UpstreamUrl(Url);
+
+impl UpstreamUrl {
+    pub fn new(url: Url) -> Self {
+        Self(url)
+    }
+
+    /// The whole URL, query included: for requests, not for logs.
+    pub fn reveal(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(url) = self;
+        write!(f, "{}{}", url.origin().ascii_serialization(), url.path())?;
+        if url.query().is_some() { f.write_str("?…") } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
