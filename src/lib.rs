@@ -4,7 +4,10 @@
 //! upstream; `app` connects the pieces. docs/architecture.md has the picture.
 
 pub mod adapters;
+pub mod app;
+pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod domain;
 pub mod edge;
 pub mod hub;

@@ -1,0 +1,202 @@
+//! One node: two listeners, a hub, its adapters. Started and stopped in order, by `serve`, by the
+//! demo, and by tests.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use super::settings;
+use crate::adapters::memory::{MemoryBus, MemorySessionStore};
+use crate::config::Config;
+use crate::domain::{InvalidId, NodeId};
+use crate::edge;
+use crate::hub::{Hub, Parts};
+use crate::lifecycle::{Ending, Lifecycle, Phase, Tasks};
+use crate::ports::{Bus, SessionStore};
+use crate::telemetry::Metrics;
+use crate::upstream::HttpClient;
+
+/// Messages that may wait for this node.
+const INBOX_MAX: usize = 4096;
+
+/// How long connections may take to close once nothing runs on them.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+
+/// How often a node that ends looks whether it may.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the address is not usable")]
+    Address(#[from] io::Error),
+    #[error("a server's name or URL is not usable")]
+    Name(#[from] InvalidId),
+}
+
+/// Sockets that are bound already, so that their addresses are known.
+#[derive(Debug)]
+pub struct Listeners {
+    client: TcpListener,
+    admin: TcpListener,
+}
+
+impl Listeners {
+    /// # Errors
+    /// If an address is taken or not this machine's; the error names it.
+    pub async fn bind(client: SocketAddr, admin: SocketAddr) -> io::Result<Self> {
+        Ok(Self { client: bind("listen", client).await?, admin: bind("admin.listen", admin).await? })
+    }
+
+    /// # Errors
+    /// If the system can't tell.
+    pub fn client_address(&self) -> io::Result<SocketAddr> {
+        self.client.local_addr()
+    }
+
+    /// # Errors
+    /// If the system can't tell.
+    pub fn admin_address(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+}
+
+async fn bind(key: &str, address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| io::Error::new(error.kind(), format!("{key} {address}: {error}")))
+}
+
+/// Shared state and bus of one or several nodes.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    pub store: Arc<dyn SessionStore>,
+    pub bus: Arc<dyn Bus>,
+}
+
+impl Shared {
+    /// In this process.
+    #[must_use]
+    pub fn memory(config: &Config) -> Self {
+        Self {
+            store: Arc::new(MemorySessionStore::new(settings::bounds(config))),
+            bus: Arc::new(MemoryBus::new(INBOX_MAX)),
+        }
+    }
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Gateway {
+    hub: Hub,
+    lifecycle: Lifecycle,
+    tasks: Tasks,
+    shutdown_timeout: Duration,
+}
+
+impl Gateway {
+    /// Starts serving; ready when it returns.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(config: &Config, listeners: Listeners) -> Result<Self, StartError> {
+        Self::start_on(config, listeners, Shared::memory(config))
+    }
+
+    /// The same on state that other nodes may share.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start_on(config: &Config, listeners: Listeners, shared: Shared) -> Result<Self, StartError> {
+        let (lifecycle, tasks, metrics) = (Lifecycle::new(), Tasks::new(), Metrics::new());
+        let client = HttpClient::new(&settings::http_client(config))?;
+        let hub = Hub::start(Parts {
+            config: settings::hub(config),
+            node: NodeId::incarnate("node"),
+            store: shared.store,
+            bus: shared.bus,
+            servers: settings::servers(config, &client)?,
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+        });
+        let address = listeners.client_address()?;
+        let admin_address = listeners.admin_address()?;
+        let clients = edge::client_routes(hub.clone(), lifecycle.clone(), settings::edge(config, address));
+        let admins = edge::admin_routes(hub.clone(), lifecycle.clone());
+        let listener = settings::listener(config);
+        tasks.spawn(edge::serve(
+            listeners.client,
+            clients,
+            listener.clone(),
+            lifecycle.clone(),
+            tasks.clone(),
+            metrics.clone(),
+        ));
+        // Probes and scrapes go on while the node drains; the stop token ends them.
+        let admin_lifecycle = Lifecycle::new();
+        let serving = edge::serve(listeners.admin, admins, listener, admin_lifecycle, tasks.clone(), metrics);
+        tasks.spawn_until_stopped(serving);
+        lifecycle.advance(Phase::Ready);
+        for name in config.servers.keys() {
+            tracing::info!(server = name, url = %format_args!("http://{address}/servers/{name}/mcp"), "offering");
+        }
+        if config.servers.is_empty() {
+            tracing::warn!(
+                "no server is configured (servers, or --upstream): every request is answered with 404"
+            );
+        }
+        tracing::info!(
+            listen = %address,
+            admin = %admin_address,
+            version = env!("CARGO_PKG_VERSION"),
+            "ready: Streamable HTTP at /mcp, HTTP+SSE at /sse"
+        );
+        Ok(Self { hub, lifecycle, tasks, shutdown_timeout: config.shutdown.timeout })
+    }
+
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    #[must_use]
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// Not ready, no new connections; streams end with a `retry`, running requests within
+    /// `shutdown.timeout`; what is left then is told so.
+    pub async fn stop(self) -> Ending {
+        let deadline = Instant::now() + self.shutdown_timeout;
+        self.lifecycle.advance(Phase::Draining);
+        // Again and again: a stream that answers something now may answer nothing a moment later.
+        while !self.hub.is_quiet() && Instant::now() < deadline {
+            self.hub.drain_streams();
+            tokio::time::sleep(POLL).await;
+        }
+        let forced = !self.hub.is_quiet();
+        let left = Duration::from_secs(1).max(deadline.saturating_duration_since(Instant::now()));
+        // Requests that still run are answered with an error; then the streams have nothing to wait for.
+        self.hub.abandon_requests();
+        self.until(Instant::now() + LAST_MOMENT, Hub::runs_nothing).await;
+        self.hub.end_streams();
+        self.until(Instant::now() + LAST_MOMENT, Hub::is_quiet).await;
+        let _ = tokio::time::timeout(left, self.hub.close_own_sessions()).await;
+        let ending = self.tasks.finish(left).await;
+        self.lifecycle.advance(Phase::Stopped);
+        match ending {
+            Ending::Clean if forced => Ending::Forced { left: 0 },
+            other => other,
+        }
+    }
+
+    async fn until(&self, deadline: Instant, reached: impl Fn(&Hub) -> bool) {
+        while !reached(&self.hub) && Instant::now() < deadline {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The only room that knows everything: builds the pieces, joins them, and ends them in order.
+
+mod gateway;
+mod settings;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+
+pub use gateway::{Gateway, Listeners, Shared, StartError};
+
+use crate::config::{Config, Overrides};
+use crate::demo;
+use crate::lifecycle::{Ending, Tasks, shutdown_requested};
+use crate::telemetry::{self, chain};
+
+/// `holdfast serve`: runs until SIGTERM or SIGINT. Exits with 0 if everything could end in order, 1 if
+/// it could not start, 3 if the end had to be forced.
+#[must_use]
+pub fn serve(config: Config) -> ExitCode {
+    if let Err(error) = telemetry::init_logging(&settings::logging(&config)) {
+        return fail("telemetry.log_filter can't be read", &error);
+    }
+    run(async move {
+        let signal = match shutdown_requested() {
+            Ok(signal) => signal,
+            Err(error) => return fail("signals can't be heard", &error),
+        };
+        let listeners = match Listeners::bind(config.listen, config.admin.listen).await {
+            Ok(listeners) => listeners,
+            Err(error) => return fail("a listener can't be opened", &error),
+        };
+        let gateway = match Gateway::start(&config, listeners) {
+            Ok(gateway) => gateway,
+            Err(error) => return fail("the gateway can't start", &error),
+        };
+        let name = signal.await;
+        tracing::info!(signal = name, "told to end");
+        match gateway.stop().await {
+            Ending::Clean => {
+                tracing::info!(ending = "clean", "ended");
+                ExitCode::SUCCESS
+            }
+            Ending::Forced { left } => {
+                tracing::warn!(ending = "forced", tasks_left = left, "ended");
+                ExitCode::from(3)
+            }
+        }
+    })
+}
+
+/// `holdfast demo`: a server, a gateway and clients in one process.
+#[must_use]
+pub fn demo(listen: Option<SocketAddr>, admin_listen: Option<SocketAddr>, once: bool) -> ExitCode {
+    run(async move {
+        match run_demo(listen, admin_listen, once).await {
+            Ok(code) => code,
+            Err(error) => fail("the demo can't start", &*error),
+        }
+    })
+}
+
+async fn run_demo(
+    listen: Option<SocketAddr>,
+    admin_listen: Option<SocketAddr>,
+    once: bool,
+) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let free = SocketAddr::from(([127, 0, 0, 1], 0));
+    let usual = |port| if once { free } else { SocketAddr::from(([127, 0, 0, 1], port)) };
+    let signal = shutdown_requested()?;
+    let tasks = Tasks::new();
+    let upstream = TcpListener::bind(free).await?;
+    let url = format!("http://{}/mcp", upstream.local_addr()?);
+    tasks.spawn_until_stopped(demo::serve_upstream(upstream, tasks.clone()));
+    let overrides = Overrides { entries: vec![("servers.default.upstream", url, "demo")] };
+    let config = crate::config::load(None, std::iter::empty(), overrides)?;
+    let listeners =
+        Listeners::bind(listen.unwrap_or(usual(4444)), admin_listen.unwrap_or(usual(4445))).await?;
+    let gateway_url = format!("http://{}", listeners.client_address()?);
+    let admin_url = format!("http://{}", listeners.admin_address()?);
+    let gateway = Gateway::start(&config, listeners)?;
+    let kept = demo::run(&gateway_url).await?.kept_all();
+    if !once {
+        demo::invite(&gateway_url, &admin_url);
+        signal.await;
+    }
+    gateway.stop().await;
+    tasks.finish(std::time::Duration::from_secs(2)).await;
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// On a runtime of its own, until `work` is done.
+fn run(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => fail("no runtime can be started", &error),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a person waits for the reason, whatever the log's format")]
+fn fail(what: &str, error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    eprintln!("holdfast: {what}: {}", chain(error));
+    ExitCode::FAILURE
+}

@@ -1,0 +1,158 @@
+//! From what the person set to what each room is given.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::Uri;
+
+use crate::config::{
+    AllowedHosts, AllowedOrigins, Answers, Config, Era, LogFormat, ServerConfig, SessionMode, State,
+};
+use crate::domain::{InvalidId, ServerName};
+use crate::hub::{AnswerPolicy, Buffer, RequestsConfig, Server, Servers, SessionPolicy, StreamsConfig};
+use crate::ports::{Bounds, LogBounds};
+use crate::upstream::{EraPolicy, HttpClient, HttpConfig, Upstream};
+use crate::{edge, hub, telemetry, upstream};
+
+pub(super) fn logging(config: &Config) -> telemetry::LogConfig {
+    let format = match config.telemetry.log_format {
+        LogFormat::Auto => telemetry::LogFormat::Auto,
+        LogFormat::Text => telemetry::LogFormat::Text,
+        LogFormat::Json => telemetry::LogFormat::Json,
+    };
+    telemetry::LogConfig { format, filter: config.telemetry.log_filter.clone() }
+}
+
+pub(super) fn bounds(config: &Config) -> Bounds {
+    Bounds {
+        log: LogBounds {
+            events_max: config.log.events_max,
+            event_ttl: config.log.event_ttl,
+            stream_bytes_max: config.log.stream_bytes_max,
+            session_bytes_max: config.log.session_bytes_max,
+        },
+        session_idle_timeout: config.sessions.idle_timeout,
+        sessions_max: config.limits.sessions_max,
+        subscriptions_per_session_max: config.limits.subscriptions_per_session_max,
+    }
+}
+
+fn requests(config: &Config, server: Option<&ServerConfig>) -> RequestsConfig {
+    let own = &config.requests;
+    RequestsConfig {
+        timeout: server.and_then(|server| server.timeout).unwrap_or(own.timeout),
+        timeout_max: server.and_then(|server| server.timeout_max).unwrap_or(own.timeout_max),
+        json_wait: own.json_wait,
+        cancel_grace: own.cancel_grace,
+    }
+}
+
+pub(super) fn hub(config: &Config) -> hub::Config {
+    hub::Config {
+        streams: StreamsConfig {
+            keep_alive: config.streams.keep_alive.then_some(config.streams.keep_alive_interval),
+            idle_timeout: config.streams.idle_timeout,
+            retry: config.streams.retry,
+            retry_max: config.streams.retry_max,
+            buffer: Buffer {
+                events_max: config.streams.buffer_events_max,
+                bytes_max: config.streams.buffer_bytes_max,
+            },
+        },
+        sessions_max: config.limits.sessions_max,
+        streams_max: config.limits.streams_max,
+        streams_per_session_max: config.limits.streams_per_session_max,
+        requests_per_session_max: config.limits.requests_per_session_max,
+        session_idle_timeout: config.sessions.idle_timeout,
+        sse_grace: config.sessions.sse_grace,
+        cache_ttl: config.sessions.cache_ttl,
+        // What the gateway does of its own, whichever server it is for.
+        own_timeout: config.requests.timeout,
+    }
+}
+
+pub(super) fn http_client(config: &Config) -> HttpConfig {
+    HttpConfig {
+        connect_timeout: config.upstream.connect_timeout,
+        idle_connections_max: config.upstream.idle_connections_max,
+        idle_connection_timeout: config.upstream.idle_connection_timeout,
+    }
+}
+
+/// The servers that are offered. `state: none` makes every one stateless.
+pub(super) fn servers(config: &Config, client: &HttpClient) -> Result<Servers, InvalidId> {
+    let mut servers = Vec::new();
+    for (name, own) in &config.servers {
+        let requests = requests(config, Some(own));
+        let era = match own.era {
+            Era::Auto => EraPolicy::FindOut,
+            Era::Legacy => EraPolicy::Legacy,
+            Era::Modern => EraPolicy::Modern,
+            Era::Both => EraPolicy::Both,
+        };
+        let upstream = upstream::Config {
+            era,
+            era_ttl: config.upstream.era_ttl,
+            message_bytes_max: config.upstream.message_bytes_max,
+            reconnect_delay: config.upstream.reconnect_delay,
+            reconnect_delay_max: config.upstream.reconnect_delay_max,
+            timeout: requests.timeout,
+            close_timeout: config.upstream.close_timeout,
+        };
+        // A URL that the configuration took is a URI: both follow RFC 3986 here.
+        let uri = Uri::try_from(own.upstream.reveal().as_str()).map_err(|_| InvalidId)?;
+        servers.push(Server {
+            name: ServerName::parse(name)?,
+            upstream: Upstream::new(&format!("{name} at {}", own.upstream), uri, client.clone(), upstream),
+            answers: match own.answers {
+                Answers::Auto => AnswerPolicy::Auto,
+                Answers::Json => AnswerPolicy::Json,
+                Answers::Sse => AnswerPolicy::Sse,
+            },
+            sessions: match (config.state, own.sessions) {
+                (State::None, _) | (_, SessionMode::Stateless) => SessionPolicy::Stateless,
+                (State::Memory, SessionMode::Stateful) => SessionPolicy::Stateful,
+            },
+            requests,
+        });
+    }
+    let default = config.default_server.as_deref().map(ServerName::parse).transpose()?;
+    Ok(Servers::new(servers, default.as_ref()))
+}
+
+pub(super) fn edge(config: &Config, listening: SocketAddr) -> edge::Config {
+    let origins = match &config.http.allowed_origins {
+        AllowedOrigins::Own => edge::Origins::Own,
+        AllowedOrigins::Any => edge::Origins::Any,
+        AllowedOrigins::Only(origins) => edge::Origins::Only(origins.clone()),
+    };
+    let hosts = match &config.http.allowed_hosts {
+        AllowedHosts::Own => edge::Hosts::Own,
+        AllowedHosts::Any => edge::Hosts::Any,
+        AllowedHosts::Only(hosts) => edge::Hosts::Only(hosts.clone()),
+    };
+    let public = config.public_url.as_ref().and_then(|url| {
+        let host = url.host_str()?;
+        let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        Some((host, url.origin().ascii_serialization()))
+    });
+    let prefix = config.public_url.as_ref().map_or("", |url| url.path().trim_end_matches('/')).to_owned();
+    edge::Config {
+        policy: edge::Policy { origins, hosts, loopback: listening.ip().is_loopback(), public },
+        body_bytes_max: config.http.body_bytes_max,
+        body_timeout: config.http.body_timeout,
+        retry_after: config.limits.retry_after,
+        prefix,
+        sessions: config.state != State::None,
+    }
+}
+
+pub(super) fn listener(config: &Config) -> edge::ListenerConfig {
+    edge::ListenerConfig {
+        header_bytes_max: config.http.header_bytes_max,
+        header_timeout: config.http.header_timeout,
+        write_timeout: config.http.write_timeout,
+        connections_max: config.http.connections_max,
+        goodbye: config.shutdown.timeout + Duration::from_secs(1),
+    }
+}

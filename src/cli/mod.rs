@@ -1,0 +1,58 @@
+//! The command line: what a person types, turned into what `app` runs. What the flags set, the
+//! configuration file can set as well.
+
+mod args;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::app;
+use crate::config::{self, Config};
+use args::{Args, Command};
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    match args.command {
+        Command::Serve(options) => match load(&options) {
+            Ok(config) => app::serve(config),
+            Err(code) => code,
+        },
+        Command::CheckConfig(options) => match load(&options) {
+            Ok(config) => {
+                say(&format!(
+                    "the configuration is good: {} server(s), listening on {}",
+                    config.servers.len(),
+                    config.listen
+                ));
+                ExitCode::SUCCESS
+            }
+            Err(code) => code,
+        },
+        Command::ConfigReference => {
+            say(config::reference().trim_end());
+            ExitCode::SUCCESS
+        }
+        Command::Demo(options) => app::demo(options.listen, options.admin_listen, options.once),
+    }
+}
+
+/// Every fault at once, where the person looks.
+fn load(options: &args::Options) -> Result<Config, ExitCode> {
+    config::load(options.config.as_deref(), config::environment(), options.overrides()).map_err(|faults| {
+        complain(&faults.to_string());
+        ExitCode::from(2)
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the person asked for")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "there are no logs yet")]
+fn complain(text: &str) {
+    eprintln!("{text}");
+}
