@@ -1,1 +1,13 @@
-//! All integration tests, in one binary.
+//! All integration tests, in one binary: it links once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test that fails may panic, and prints figures"
+)]
+
+mod contract;
+mod features;
+mod harness;
+mod peers;
+mod tidy;

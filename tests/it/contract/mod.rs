@@ -1,0 +1,150 @@
+//! The promises on the ports' traits, as tests that every adapter has to pass. An adapter brings a
+//! [`Harness`]; the macro at the end gives it all of them.
+
+mod log;
+mod memory;
+mod model;
+
+mod running;
+mod sessions;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use holdfast::domain::{
+    EventNumber, Fence, NodeId, Payload, Principal, RequestId, ServerName, SessionId, StreamId, StreamKey,
+    Transport,
+};
+use holdfast::ports::{
+    Append, Appended, Attach, Attached, Begin, Begun, Bounds, LogBounds, Opened, Producer, SessionStore, Tail,
+};
+
+/// Makes stores of one kind.
+pub(crate) trait Harness {
+    /// A fresh one.
+    async fn store(&self, bounds: Bounds) -> Arc<dyn SessionStore>;
+
+    /// Lets the store's time pass.
+    async fn pass(&self, time: Duration);
+}
+
+pub(crate) fn bounds() -> Bounds {
+    Bounds {
+        log: LogBounds {
+            events_max: 4,
+            event_ttl: Duration::from_secs(600),
+            stream_bytes_max: 1 << 20,
+            session_bytes_max: 1 << 20,
+        },
+        session_idle_timeout: Duration::from_secs(3600),
+        sessions_max: 100,
+        subscriptions_per_session_max: 2,
+    }
+}
+
+pub(crate) fn node(name: &str) -> NodeId {
+    NodeId::parse(name).unwrap()
+}
+
+pub(crate) fn server() -> ServerName {
+    ServerName::parse("files").unwrap()
+}
+
+pub(crate) async fn opened(store: &dyn SessionStore) -> SessionId {
+    let id = SessionId::mint();
+    let owner = Principal::anonymous();
+    let opened = store.open(&id, &server(), &owner, Transport::Streamable).await.unwrap();
+    assert_eq!(opened, Opened::Owned(owner));
+    id
+}
+
+pub(crate) fn get_stream(session: &SessionId) -> StreamKey {
+    StreamKey { session: session.clone(), stream: StreamId::get() }
+}
+
+pub(crate) fn request(id: u64) -> RequestId {
+    RequestId::from_json(&id.to_string())
+}
+
+pub(crate) fn begin(session: &SessionId, requests: &[RequestId]) -> Begin {
+    Begin {
+        stream: StreamKey { session: session.clone(), stream: StreamId::post(requests) },
+        requests: requests.to_vec(),
+        runner: node("a"),
+        lifetime: Duration::from_secs(60),
+        bind: true,
+    }
+}
+
+pub(crate) async fn begun(store: &dyn SessionStore, begin: &Begin) -> (Fence, EventNumber) {
+    match store.begin(begin).await.unwrap() {
+        Begun::Recorded { fence, top, .. } => (fence, top),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn message(to: &StreamKey, text: &str) -> Append {
+    Append {
+        to: to.clone(),
+        payload: Payload::from(text.to_owned()),
+        producer: Producer { id: fastrand::u64(..), sequence: 1 },
+        request: None,
+        last: false,
+        upstream_event: None,
+    }
+}
+
+pub(crate) async fn logged(store: &dyn SessionStore, append: &Append) -> EventNumber {
+    match store.append(append).await.unwrap() {
+        Appended::Logged { number, .. } => number,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn attach(to: &StreamKey, by: &str, position: Option<EventNumber>) -> Attach {
+    Attach { stream: to.clone(), node: node(by), position, reassert: None, not_after_ms: None }
+}
+
+pub(crate) async fn bound(store: &dyn SessionStore, attach: &Attach) -> (Fence, Tail) {
+    match store.attach(attach).await.unwrap() {
+        Attached::Bound { fence, tail, .. } => (fence, tail),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn texts(tail: &Tail) -> Vec<String> {
+    let text = |payload: &Bytes| String::from_utf8(payload.to_vec()).unwrap();
+    tail.events.iter().map(|event| text(&event.payload)).collect()
+}
+
+/// The parts that the Redis prototype has: sessions' existence, running records, the log, bindings.
+macro_rules! core_contract {
+    (#[$test:meta] $harness:expr) => {
+        $crate::contract::instantiate! { #[$test] $harness;
+            sessions: one_owner_for_good, an_absent_session_is_none_and_a_gone_one_too,
+                client_facts_are_set_once, of_two_upstream_handles_the_first_wins,
+                closing_answers_one_caller_with_what_was_bound;
+            log: numbers_rise_and_name_their_predecessor, a_repeated_append_changes_nothing,
+                a_client_that_comes_back_gets_the_rest, positions_that_cannot_be_resumed_are_lost,
+                without_a_position_the_tail_starts_where_nobody_held_the_stream, a_gone_session_takes_nothing,
+                a_newer_binding_supersedes, only_the_own_binding_is_released, a_late_attach_is_refused,
+                appends_and_attaches_are_serial;
+            running: recorded_all_or_none, repeating_begin_is_harmless, only_the_runner_appends,
+                the_last_answer_ends_the_stream, a_stream_nobody_knows_is_unknown;
+        }
+    };
+}
+
+macro_rules! instantiate {
+    (#[$test:meta] $harness:expr; $($module:ident: $($name:ident),+;)+) => {
+        $($(
+            #[$test]
+            async fn $name() {
+                $crate::contract::$module::$name(&$harness).await;
+            }
+        )+)+
+    };
+}
+
+pub(crate) use {core_contract, instantiate};

@@ -1,0 +1,119 @@
+//! Running records: what was promised to a client, and who keeps it.
+
+use std::time::Duration;
+
+use holdfast::domain::SessionId;
+use holdfast::ports::{Append, Appended, Attached, Begin, Begun, Producer, Steal, Stolen};
+
+use super::{Harness, attach, begin, begun, bound, bounds, logged, message, node, opened, request, texts};
+
+fn answer(begin: &Begin, index: usize, fence: holdfast::domain::Fence, sequence: u64, last: bool) -> Append {
+    Append {
+        producer: Producer { id: 5, sequence },
+        request: Some((begin.requests[index].clone(), fence)),
+        last,
+        ..message(&begin.stream, &format!("{sequence}"))
+    }
+}
+
+pub(crate) async fn recorded_all_or_none(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let session = opened(&*store).await;
+    begun(&*store, &begin(&session, &[request(1)])).await;
+    let both = begin(&session, &[request(2), request(1)]);
+    assert_eq!(store.begin(&both).await.unwrap(), Begun::Duplicate(request(1)));
+    begun(&*store, &begin(&session, &[request(2)])).await;
+    let gone = begin(&SessionId::mint(), &[request(1)]);
+    assert_eq!(store.begin(&gone).await.unwrap(), Begun::Gone);
+}
+
+pub(crate) async fn repeating_begin_is_harmless(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let session = opened(&*store).await;
+    let begin = begin(&session, &[request(1)]);
+    let first = store.begin(&begin).await.unwrap();
+    assert_eq!(store.begin(&begin).await.unwrap(), first);
+    let Begun::Recorded { fence, binding, .. } = first else { panic!("{first:?}") };
+    assert_eq!(binding.map(|binding| binding.node), Some(node("a")));
+    assert!(matches!(
+        store.append(&answer(&begin, 0, fence, 1, true)).await.unwrap(),
+        Appended::Logged { .. }
+    ));
+}
+
+pub(crate) async fn only_the_runner_appends(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let session = opened(&*store).await;
+    let begin = begin(&session, &[request(1)]);
+    let (fence, _) = begun(&*store, &begin).await;
+    let stale = holdfast::domain::Fence(fence.0 - 1);
+    assert_eq!(store.append(&answer(&begin, 0, stale, 1, false)).await.unwrap(), Appended::StaleFence);
+    assert!(matches!(
+        store.append(&answer(&begin, 0, fence, 1, false)).await.unwrap(),
+        Appended::Logged { .. }
+    ));
+}
+
+pub(crate) async fn the_last_answer_ends_the_stream(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let session = opened(&*store).await;
+    let begin = begin(&session, &[request(1), request(2)]);
+    let (fence, top) = begun(&*store, &begin).await;
+    let ended = |appended| match appended {
+        Appended::Logged { ended, .. } => ended,
+        other => panic!("{other:?}"),
+    };
+    assert!(!ended(store.append(&answer(&begin, 0, fence, 1, true)).await.unwrap()));
+    let last = answer(&begin, 1, fence, 2, true);
+    assert!(ended(store.append(&last).await.unwrap()));
+    assert!(ended(store.append(&last).await.unwrap()), "a repeated last answer is answered alike");
+    let after = store.append(&answer(&begin, 1, fence, 3, false)).await.unwrap();
+    assert!(matches!(after, Appended::Ended | Appended::StaleFence), "{after:?}");
+    let (_, tail) = bound(&*store, &attach(&begin.stream, "b", Some(top))).await;
+    assert_eq!((texts(&tail), tail.ended), (vec!["1".to_owned(), "2".to_owned()], true));
+    let position = tail.events.last().unwrap().number;
+    let attached = store.attach(&attach(&begin.stream, "b", Some(position))).await.unwrap();
+    assert_eq!(attached, Attached::Ended);
+}
+
+pub(crate) async fn a_stream_nobody_knows_is_unknown(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let session = opened(&*store).await;
+    let never = begin(&session, &[request(1)]);
+    let position = Some(holdfast::domain::EventNumber::new(1, 0));
+    assert_eq!(store.attach(&attach(&never.stream, "a", position)).await.unwrap(), Attached::Unknown);
+}
+
+pub(crate) async fn a_dead_runner_is_robbed_once(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let session = opened(&*store).await;
+    let begin = begin(&session, &[request(1)]);
+    let (fence, _) = begun(&*store, &begin).await;
+    let mut append = answer(&begin, 0, fence, 1, false);
+    append.upstream_event = Some("u-7".to_owned());
+    logged(&*store, &append).await;
+    let steal =
+        |by: &str| Steal { stream: begin.stream.clone(), request: request(1), from: fence, by: node(by) };
+    let Stolen::Taken(record) = store.steal(&steal("b")).await.unwrap() else { panic!("not taken") };
+    assert!(record.fence > fence);
+    assert_eq!(record.upstream_event.as_deref(), Some("u-7"));
+    assert_eq!(store.steal(&steal("c")).await.unwrap(), Stolen::Lost);
+    assert_eq!(store.append(&answer(&begin, 0, fence, 2, true)).await.unwrap(), Appended::StaleFence);
+    let by_thief = answer(&begin, 0, record.fence, 3, true);
+    assert!(matches!(store.append(&by_thief).await.unwrap(), Appended::Logged { ended: true, .. }));
+}
+
+pub(crate) async fn records_end_at_their_deadline(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let session = opened(&*store).await;
+    let begin = begin(&session, &[request(1)]);
+    let (fence, top) = begun(&*store, &begin).await;
+    harness.pass(Duration::from_secs(61)).await;
+    let late = store.append(&answer(&begin, 0, fence, 1, true)).await.unwrap();
+    assert!(matches!(late, Appended::StaleFence | Appended::Ended), "{late:?}");
+    match store.attach(&attach(&begin.stream, "a", Some(top))).await.unwrap() {
+        Attached::Bound { running, .. } => assert!(running.is_empty()),
+        Attached::Ended | Attached::Unknown => {}
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,185 @@
+//! Existence, ownership, attributes and ends of sessions.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use holdfast::domain::{
+    ClientFacts, Principal, Session, SessionId, SessionPart, StreamId, Transport, UpstreamHandle,
+};
+use holdfast::ports::{CloseIf, Opened, Query, SessionStore, Updated};
+
+use super::{Harness, attach, bound, bounds, get_stream, message, opened, server};
+
+fn facts(version: &str) -> ClientFacts {
+    ClientFacts {
+        protocol_version: version.to_owned(),
+        initialize: r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#.to_owned(),
+        capabilities: vec!["elicitation".to_owned()],
+        server_capabilities: "{}".to_owned(),
+    }
+}
+
+fn handle(generation: u64, session: &str) -> UpstreamHandle {
+    UpstreamHandle {
+        generation,
+        session: Some(session.to_owned()),
+        protocol_version: "2025-11-25".to_owned(),
+    }
+}
+
+async fn updated(store: &dyn SessionStore, id: &SessionId, part: SessionPart) -> Session {
+    match store.update(id, part).await.unwrap() {
+        Updated::Now(session) => *session,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) async fn one_owner_for_good(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let id = SessionId::mint();
+    let owners: Vec<_> = (0..8).map(|number| Principal::named(&format!("p{number}"))).collect();
+    let server = server();
+    let opens = owners.iter().map(|owner| store.open(&id, &server, owner, Transport::Streamable));
+    let answers: Vec<_> = join_all(opens).await.into_iter().map(Result::unwrap).collect();
+    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "everybody sees the same owner: {answers:?}");
+    let Opened::Owned(owner) = &answers[0] else { panic!("{answers:?}") };
+    let again = store.open(&id, &server, owner, Transport::Streamable).await.unwrap();
+    assert_eq!(again, answers[0], "repeating one's own is fine");
+    assert_eq!(&store.load(&id).await.unwrap().unwrap().owner, owner);
+}
+
+pub(crate) async fn an_absent_session_is_none_and_a_gone_one_too(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    assert_eq!(store.load(&SessionId::mint()).await.unwrap(), None);
+    let id = opened(&*store).await;
+    let session = store.load(&id).await.unwrap().unwrap();
+    assert_eq!((session.server, session.transport, session.client), (server(), Transport::Streamable, None));
+    store.close(&id, &CloseIf::Always).await.unwrap();
+    assert_eq!(store.load(&id).await.unwrap(), None);
+    let gone = store.update(&id, SessionPart::LogLevel("debug".to_owned())).await.unwrap();
+    assert_eq!(gone, Updated::Gone);
+}
+
+pub(crate) async fn client_facts_are_set_once(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let id = opened(&*store).await;
+    let first = updated(&*store, &id, SessionPart::Client(facts("2025-11-25"))).await;
+    let second = updated(&*store, &id, SessionPart::Client(facts("2024-11-05"))).await;
+    assert_eq!(first.client, Some(facts("2025-11-25")));
+    assert_eq!(second.client, first.client, "a second one is answered with the first");
+}
+
+pub(crate) async fn of_two_upstream_handles_the_first_wins(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let id = opened(&*store).await;
+    updated(&*store, &id, SessionPart::Upstream(handle(1, "u1"))).await;
+    let winner = updated(&*store, &id, SessionPart::Upstream(handle(2, "u2"))).await;
+    let loser = updated(&*store, &id, SessionPart::Upstream(handle(2, "other"))).await;
+    assert_eq!(winner.upstream, Some(handle(2, "u2")));
+    assert_eq!(loser.upstream, winner.upstream, "the loser adopts the winner's");
+    let skipped = updated(&*store, &id, SessionPart::Upstream(handle(9, "u9"))).await;
+    assert_eq!(skipped.upstream, winner.upstream, "generations rise by one");
+}
+
+pub(crate) async fn closing_answers_one_caller_with_what_was_bound(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let id = opened(&*store).await;
+    let stream = get_stream(&id);
+    let (fence, _) = bound(&*store, &attach(&stream, "a", None)).await;
+    let closed = store.close(&id, &CloseIf::Always).await.unwrap().unwrap();
+    let held: Vec<_> = closed.bound.iter().map(|(name, binding)| (name.clone(), binding.fence)).collect();
+    assert_eq!(held, [(StreamId::get(), fence)]);
+    assert_eq!(store.close(&id, &CloseIf::Always).await.unwrap(), None);
+}
+
+pub(crate) async fn there_is_room_for_so_many(harness: &impl Harness) {
+    let store = harness.store(holdfast::ports::Bounds { sessions_max: 2, ..bounds() }).await;
+    let id = opened(&*store).await;
+    opened(&*store).await;
+    let owner = Principal::anonymous();
+    let third = SessionId::mint();
+    let (server_name, transport) = (server(), Transport::Streamable);
+    assert_eq!(store.open(&third, &server_name, &owner, transport).await.unwrap(), Opened::Full);
+    store.close(&id, &CloseIf::Always).await.unwrap();
+    assert_eq!(
+        store.open(&third, &server_name, &owner, transport).await.unwrap(),
+        Opened::Owned(owner.clone())
+    );
+}
+
+pub(crate) async fn subscriptions_are_bounded(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let id = opened(&*store).await;
+    let subscribe = |uri: &str| SessionPart::Subscribed(uri.to_owned());
+    updated(&*store, &id, subscribe("a")).await;
+    updated(&*store, &id, subscribe("b")).await;
+    updated(&*store, &id, subscribe("a")).await;
+    assert_eq!(store.update(&id, subscribe("c")).await.unwrap(), Updated::Full);
+    let left = updated(&*store, &id, SessionPart::Unsubscribed("a".to_owned())).await;
+    assert_eq!(left.subscriptions, ["b"]);
+}
+
+pub(crate) async fn idle_sessions_are_reaped_once(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let (idle, used) = (opened(&*store).await, opened(&*store).await);
+    harness.pass(Duration::from_secs(3000)).await;
+    store.append(&message(&get_stream(&used), "x")).await.unwrap();
+    harness.pass(Duration::from_secs(700)).await;
+    let mut reaped = Vec::new();
+    for _ in 0..200 {
+        reaped.extend(store.reap(10).await.unwrap());
+    }
+    let ids: Vec<_> = reaped.iter().map(|closed| closed.session.id.clone()).collect();
+    assert_eq!(ids, [idle]);
+    assert!(store.load(&used).await.unwrap().is_some());
+}
+
+pub(crate) async fn touching_prolongs_and_names_the_gone(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let (kept, gone) = (opened(&*store).await, SessionId::mint());
+    for _ in 0..3 {
+        harness.pass(Duration::from_secs(3000)).await;
+        let touched = store.touch(&[kept.clone(), gone.clone()]).await.unwrap();
+        assert_eq!(touched, std::slice::from_ref(&gone));
+    }
+    assert!(store.load(&kept).await.unwrap().is_some());
+}
+
+pub(crate) async fn found_by_what_they_are(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let mut asking = Vec::new();
+    for number in 0..7 {
+        let id = opened(&*store).await;
+        if number % 2 == 0 {
+            updated(&*store, &id, SessionPart::Client(facts("2025-11-25"))).await;
+            asking.push(id);
+        }
+    }
+    asking.sort();
+    let mut query = Query {
+        capability: Some("elicitation".to_owned()),
+        server: Some(server()),
+        limit: 3,
+        ..Query::default()
+    };
+    let first = store.find(&query).await.unwrap();
+    query.after = first.sessions.last().map(|session| session.id.clone());
+    let second = store.find(&query).await.unwrap();
+    assert!(first.more && !second.more);
+    let found: Vec<_> =
+        first.sessions.iter().chain(&second.sessions).map(|session| session.id.clone()).collect();
+    assert_eq!(found, asking);
+    let nobody = Query { owner: Some(Principal::named("x")), limit: 9, ..Query::default() };
+    assert!(store.find(&nobody).await.unwrap().sessions.is_empty());
+}
+
+pub(crate) async fn closed_only_while_unbound(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let id = opened(&*store).await;
+    let stream = get_stream(&id);
+    let unbound = CloseIf::Unbound(StreamId::get());
+    let (fence, _) = bound(&*store, &attach(&stream, "a", None)).await;
+    assert_eq!(store.close(&id, &unbound).await.unwrap(), None);
+    store.release(&stream, fence).await.unwrap();
+    assert!(store.close(&id, &unbound).await.unwrap().is_some());
+}

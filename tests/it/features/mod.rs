@@ -1,0 +1,8 @@
+//! What clients and upstreams see of a node, over real HTTP.
+
+mod answers;
+mod limits;
+mod nodes;
+mod refusals;
+mod resuming;
+mod upstreams;

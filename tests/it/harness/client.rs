@@ -1,0 +1,192 @@
+//! A client that adds nothing of its own: what is not said is not sent.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use holdfast::protocol::sse::{Decoder, Event};
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client as Hyper;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Clone)]
+pub(crate) struct Client {
+    http: Hyper<HttpConnector, Full<Bytes>>,
+    pub base: String,
+    pub session: Option<String>,
+    pub version: Option<String>,
+}
+
+/// An answer that was read to its end.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    pub(crate) fn code(&self) -> i64 {
+        self.json()["error"]["code"].as_i64().unwrap_or_default()
+    }
+}
+
+pub(crate) const POST: [(&str, &str); 2] =
+    [("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
+
+impl Client {
+    pub(crate) fn new(base: &str) -> Self {
+        let http = Hyper::builder(TokioExecutor::new()).build_http();
+        Self { http, base: base.to_owned(), session: None, version: None }
+    }
+
+    /// Exactly this request.
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response<Incoming> {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
+        tokio::time::timeout(PATIENCE, self.http.request(request)).await.expect("an answer in time").unwrap()
+    }
+
+    pub(crate) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        read(self.send(method, path, headers, body).await).await
+    }
+
+    fn own_headers<'a>(&'a self, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let mut headers = more.to_vec();
+        headers.extend(self.session.as_deref().map(|session| ("mcp-session-id", session)));
+        headers.extend(self.version.as_deref().map(|version| ("mcp-protocol-version", version)));
+        headers
+    }
+
+    pub(crate) async fn post(&self, message: &Value) -> Response<Incoming> {
+        self.send("POST", "/mcp", &self.own_headers(&POST), &message.to_string()).await
+    }
+
+    /// A POST that is answered in full.
+    pub(crate) async fn posted(&self, message: &Value) -> Reply {
+        read(self.post(message).await).await
+    }
+
+    pub(crate) async fn streamed(&self, message: &Value) -> Stream {
+        Stream::new(self.post(message).await)
+    }
+
+    pub(crate) async fn get(&self, position: Option<&str>) -> Response<Incoming> {
+        let mut headers = self.own_headers(&[("accept", "text/event-stream")]);
+        headers.extend(position.map(|position| ("last-event-id", position)));
+        self.send("GET", "/mcp", &headers, "").await
+    }
+
+    pub(crate) async fn delete(&self) -> Reply {
+        read(self.send("DELETE", "/mcp", &self.own_headers(&[]), "").await).await
+    }
+
+    /// Opens a session of a revision.
+    pub(crate) async fn initialize(&mut self, version: &str) -> Reply {
+        let params = json!({
+            "protocolVersion": version,
+            "capabilities": { "elicitation": {} },
+            "clientInfo": { "name": "test", "version": "1" },
+        });
+        let reply = self.posted(&request(0, "initialize", &params)).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        self.session = Some(reply.header("mcp-session-id").to_owned()).filter(|session| !session.is_empty());
+        self.version = Some(version.to_owned());
+        let done = self.posted(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await;
+        assert_eq!(done.status, 202, "{done:?}");
+        reply
+    }
+}
+
+pub(crate) fn request(id: u64, method: &str, params: &Value) -> Value {
+    json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })
+}
+
+pub(crate) async fn read(response: Response<Incoming>) -> Reply {
+    let (parts, body) = response.into_parts();
+    let body = tokio::time::timeout(PATIENCE, body.collect()).await.expect("a whole body in time").unwrap();
+    let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    Reply { status: parts.status.as_u16(), headers: parts.headers, text }
+}
+
+/// An event stream that is being read. Dropping it cuts the connection.
+pub(crate) struct Stream {
+    pub headers: HeaderMap,
+    body: Incoming,
+    decoder: Decoder,
+    ready: VecDeque<Event>,
+    pub position: Option<String>,
+    /// How many `retry` fields came.
+    pub retries: usize,
+}
+
+impl Stream {
+    pub(crate) fn new(response: Response<Incoming>) -> Self {
+        let (parts, body) = response.into_parts();
+        let kind =
+            parts.headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        assert_eq!((parts.status.as_u16(), kind), (200, "text/event-stream"));
+        let decoder = Decoder::new(1 << 24);
+        Self { headers: parts.headers, body, decoder, ready: VecDeque::new(), position: None, retries: 0 }
+    }
+
+    /// The next event with data; `None` at the end.
+    pub(crate) async fn event(&mut self) -> Option<Event> {
+        tokio::time::timeout(PATIENCE, self.read()).await.expect("an event, or the end, in time")
+    }
+
+    async fn read(&mut self) -> Option<Event> {
+        loop {
+            while let Some(event) = self.ready.pop_front() {
+                self.position = event.id.clone().or(self.position.take());
+                self.retries += usize::from(event.retry.is_some());
+                if event.data.as_ref().is_some_and(|data| !data.is_empty()) {
+                    return Some(event);
+                }
+            }
+            let frame = self.body.frame().await?.ok()?;
+            self.decoder.push(frame.data_ref().unwrap());
+            while let Some(event) = self.decoder.next().unwrap() {
+                self.ready.push_back(event);
+            }
+        }
+    }
+
+    pub(crate) async fn message(&mut self) -> Value {
+        let event = self.event().await.expect("a message before the end");
+        serde_json::from_slice(&event.data.unwrap()).unwrap()
+    }
+
+    /// The rest, to the end.
+    pub(crate) async fn rest(&mut self) -> Vec<Value> {
+        let mut rest = Vec::new();
+        while let Some(event) = self.event().await {
+            rest.push(serde_json::from_slice(&event.data.unwrap()).unwrap());
+        }
+        rest
+    }
+}

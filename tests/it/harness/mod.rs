@@ -1,0 +1,77 @@
+//! Nodes in this process, upstreams that do as they are told, and a client that shows what came over
+//! the wire.
+
+mod client;
+mod upstream;
+
+use std::time::Duration;
+
+use holdfast::app::{self, Listeners};
+use holdfast::config::{self, Overrides};
+use holdfast::hub::Hub;
+use holdfast::lifecycle::Ending;
+
+pub(crate) use client::{Client, POST, Reply, Stream, read};
+pub(crate) use upstream::{Upstream, accepted, initialized, json, sse, status};
+
+/// A node on free ports.
+pub(crate) struct Gateway {
+    pub url: String,
+    pub admin: String,
+    node: app::Gateway,
+}
+
+impl Gateway {
+    /// Before one upstream, with settings as `("limits.sessions_max", "1")`.
+    pub(crate) async fn start(upstream: &str, settings: &[(&'static str, &str)]) -> Self {
+        let config = configured(upstream, settings);
+        let shared = app::Shared::memory(&config);
+        Self::start_on(&config, shared).await
+    }
+
+    /// On state that other nodes share.
+    pub(crate) async fn start_on(config: &config::Config, shared: app::Shared) -> Self {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let listeners = Listeners::bind(any, any).await.unwrap();
+        let url = format!("http://{}", listeners.client_address().unwrap());
+        let admin = format!("http://{}", listeners.admin_address().unwrap());
+        let node = app::Gateway::start_on(config, listeners, shared).unwrap();
+        Self { url, admin, node }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(&self.url)
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        self.node.hub()
+    }
+
+    pub(crate) async fn stop(self) -> Ending {
+        self.node.stop().await
+    }
+
+    /// A metric's line, as `name{labels} value`.
+    pub(crate) fn metric(&self, line: &str) -> Option<f64> {
+        let text = self.hub().metrics().render();
+        let found = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
+        found.and_then(|value| value.parse().ok())
+    }
+}
+
+pub(crate) fn configured(upstream: &str, settings: &[(&'static str, &str)]) -> config::Config {
+    let mut entries = vec![("servers.default.upstream", upstream.to_owned(), "test")];
+    entries.extend(settings.iter().map(|(key, value)| (*key, (*value).to_owned(), "test")));
+    config::load(None, std::iter::empty(), Overrides { entries }).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// Waits for a state, never for a while.
+pub(crate) async fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if reached() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not reached within 10 s: {what}");
+}

@@ -1,0 +1,143 @@
+//! Child processes of the tests: started on free ports, read line by line, bounded in time, and
+//! killed when dropped.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+const START: Duration = Duration::from_secs(30);
+
+/// A program that runs beside the test.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    url: std::cell::OnceCell<String>,
+}
+
+/// What a program that ended had to say.
+pub(crate) struct Output {
+    pub success: bool,
+    pub text: String,
+}
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        // Its stdin stays open as long as we live: some of them end with it.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let (send, lines) = channel();
+        for stream in [
+            Box::new(child.stdout.take().unwrap()) as Box<dyn Read + Send>,
+            Box::new(child.stderr.take().unwrap()),
+        ] {
+            let send = send.clone();
+            thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    // Nobody listens once the test is over; the pipe has to be read all the same.
+                    let _ = send.send(line);
+                }
+            });
+        }
+        Self { child, lines, url: std::cell::OnceCell::new() }
+    }
+
+    /// The rest of the first line that has `start`.
+    pub(crate) fn line_after(&self, start: &str) -> String {
+        let mut seen = Vec::new();
+        loop {
+            match self.lines.recv_timeout(START) {
+                Ok(line) => match line.split_once(start) {
+                    Some((_, rest)) => return rest.trim().to_owned(),
+                    None => seen.push(line),
+                },
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("no line with {start:?}; there was:\n{}", seen.join("\n"))
+                }
+            }
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.url.get().cloned().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a program to its end; one that takes longer than `limit` is killed and has failed.
+pub(crate) fn run(command: &mut Command, limit: Duration) -> Output {
+    let mut process = Process::start(command);
+    let until = tokio::time::Instant::now() + limit;
+    let mut text = String::new();
+    loop {
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        match process.lines.recv_timeout(left) {
+            Ok(line) => {
+                text.push_str(&line);
+                text.push('\n');
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                text.push_str(&format!("… and took longer than {limit:?}\n"));
+                return Output { success: false, text };
+            }
+        }
+    }
+    Output { success: process.child.wait().is_ok_and(|status| status.success()), text }
+}
+
+/// `holdfast serve` on free ports.
+pub(crate) fn holdfast(arguments: &[&str]) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).args(arguments);
+    command.env("HOLDFAST_TELEMETRY_LOG_FORMAT", "json");
+    let process = Process::start(&mut command);
+    let rest = process.line_after(r#""listen":""#);
+    let address = rest.split('"').next().unwrap().to_owned();
+    process.url.set(format!("http://{address}")).unwrap();
+    process
+}
+
+/// The dual-era server of tests/fixture.
+pub(crate) fn fixture(arguments: &[&str]) -> Process {
+    let mut command = Command::new(example("fixture"));
+    command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+    let process = Process::start(&mut command);
+    let url = process.line_after("listening on ");
+    process.url.set(url).unwrap();
+    process
+}
+
+/// A server script that stays up.
+pub(crate) fn node(package: &str, arguments: &[&str]) -> Process {
+    Process::start(&mut script(package, arguments))
+}
+
+/// A script of a Node package below tests/.
+pub(crate) fn script(package: &str, arguments: &[&str]) -> Command {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(package);
+    assert!(folder.join("node_modules").is_dir(), "tests/{package} is not installed: use `make test`");
+    let mut command = Command::new("node");
+    command.current_dir(folder).args(arguments);
+    command
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Cargo builds examples beside the tests.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().unwrap().parent().unwrap().join("examples").join(name)
+}
