@@ -1,0 +1,36 @@
+# The commands that people and CI use. Everything else is `cargo`.
+
+CARGO ?= cargo
+NPM_CI = npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+
+.PHONY: help test lint conformance install fuzz
+
+help:
+	@echo "make test         install what the tests need, and run all of them"
+	@echo "make lint         formatting, clippy, documentation"
+	@echo "make conformance  the official MCP conformance suite, through Holdfast and without it"
+	@echo "make fuzz         each fuzz target for SECONDS (60)"
+
+# From Debian: the servers that tests start on free ports.
+install:
+	@command -v redis-server >/dev/null || { apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null; }
+	cd tests/conformance && $(NPM_CI)
+	cd tests/clients && $(NPM_CI)
+
+test: install
+	ulimit -n $$(ulimit -H -n) && $(CARGO) test --locked
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
+
+conformance: install
+	$(CARGO) test --locked --test it -- --nocapture --exact \
+	    peers::conformance_through_holdfast_equals_the_server_without_it
+
+SECONDS ?= 60
+fuzz:
+	cd tests/fuzz && for target in sse_decode jsonrpc_body era_classify; do \
+	    RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir . $$target -- -max_total_time=$(SECONDS) || exit 1; done
