@@ -27,6 +27,7 @@ lint:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 
 conformance: install
+	$(CARGO) build --locked --examples
 	$(CARGO) test --locked --test it -- --nocapture --exact \
 	    peers::conformance_through_holdfast_equals_the_server_without_it
 

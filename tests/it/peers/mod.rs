@@ -2,6 +2,7 @@
 //! TypeScript SDK in both its lines, EventSource, mcp-remote, and server-everything behind the
 //! gateway. `make test` installs them (npm, pinned by lock files).
 
+mod crowd;
 mod process;
 
 use std::time::Duration;

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(120);
 
 /// A program that runs beside the test.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(crate) struct Output {
 }
 
 impl Process {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         // Its stdin stays open as long as we live: some of them end with it.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -60,6 +60,23 @@ impl Process {
                 }
             }
         }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to end, and waits: its exit code.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        let told = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap();
+        assert!(told.success());
+        self.child.wait().unwrap().code()
+    }
+
+    /// Its resident memory, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.id())).unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
     }
 
     pub(crate) fn url(&self) -> String {
@@ -98,7 +115,7 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Output {
 
 /// `holdfast serve` on free ports.
 pub(crate) fn holdfast(arguments: &[&str]) -> Process {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+    let mut command = roomy(env!("CARGO_BIN_EXE_holdfast"));
     command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).args(arguments);
     command.env("HOLDFAST_TELEMETRY_LOG_FORMAT", "json");
     let process = Process::start(&mut command);
@@ -116,6 +133,13 @@ pub(crate) fn fixture(arguments: &[&str]) -> Process {
     let url = process.line_after("listening on ");
     process.url.set(url).unwrap();
     process
+}
+
+/// A program with as many descriptors as it may have.
+pub(crate) fn roomy(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"ulimit -n "$(ulimit -H -n)"; exec "$0" "$@""#]).arg(program);
+    command
 }
 
 /// A server script that stays up.
