@@ -69,7 +69,7 @@ pub(super) fn http(s: &mut Section<'_, '_>) -> HttpConfig {
             "connections_max",
             16_384,
             1..=1_000_000,
-            "Open client connections. Further ones wait until one closes. Each takes a file descriptor, so \
+            "Open client connections. Further ones are answered with 503. Each takes a file descriptor, so \
              keep this well below the limit of the process.",
         ),
     }

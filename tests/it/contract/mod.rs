@@ -4,6 +4,7 @@
 mod log;
 mod memory;
 mod model;
+mod redis;
 
 mod running;
 mod sessions;

@@ -4,9 +4,11 @@
 
 mod crowd;
 mod process;
+mod rmcp_client;
 
 use std::time::Duration;
 
+pub(crate) use process::free_port;
 use process::{Process, fixture, holdfast, node, script};
 
 const SUITE: Duration = Duration::from_secs(400);
@@ -19,7 +21,7 @@ fn passes(what: &str, mut script: std::process::Command, limit: Duration) {
 }
 
 fn everything() -> (Process, String) {
-    let port = process::free_port().to_string();
+    let port = free_port().to_string();
     let server = node("clients", &["everything.mjs", "--port", &port]);
     let url = server.line_after("listening on ");
     (server, url)
