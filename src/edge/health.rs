@@ -23,7 +23,7 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         "status": text,
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": edge.lifecycle.uptime_seconds(),
-        "sessions": edge.hub.session_count(),
+        "sessions": edge.hub.metrics().sessions(),
         "streams": edge.hub.stream_count(),
         "paths": {
             "streamable_http": format!("{prefix}/mcp"),

@@ -68,6 +68,13 @@ async fn post_modern(
     message: &Message,
     version: &str,
 ) -> Result<Response, Response> {
+    // What is validated has to be what goes up: a header that comes twice could be two things.
+    if let Some(twice) =
+        ["mcp-method", "mcp-name", VERSION].iter().find(|name| headers.get_all(**name).iter().count() > 1)
+    {
+        let refusal = modern::header_mismatch(twice, Some("more than one value"), None);
+        return Err(refused(edge, refusal, message));
+    }
     modern::validate_headers(message, |name| header_text(headers, name))
         .map_err(|refusal| refused(edge, refusal, message))?;
     // Notifications may come without; what goes up is complete (M13).

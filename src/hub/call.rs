@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::live::Live;
+use super::open::is_login;
 use super::server::Server;
 use super::{Error, Hub, RequestsConfig};
 use crate::domain::{Limit, SessionPart};
@@ -229,7 +230,7 @@ impl Call {
     /// A refusal that is a JSON-RPC error goes to the client with its status.
     fn refused(&mut self, error: Error) -> Step {
         if let Error::Upstream(upstream::Error::Refused { status, body, .. }) = &error
-            && !matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+            && !is_login(*status)
             && let Ok(message) = Message::parse(body.clone())
             && let Some(details) = message.error()
         {

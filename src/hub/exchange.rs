@@ -95,7 +95,7 @@ impl Exchange {
     pub(super) async fn run(mut self) {
         let _gauge = self.hub.inner.metrics.exchange();
         if self.form == Form::OnHttpSse && !self.begin_on_session_stream().await {
-            self.leave();
+            self.live.leave_requests(&self.requests);
             return;
         }
         let wait = match self.form {
@@ -123,14 +123,9 @@ impl Exchange {
                 Some((index, Step::Final(last))) => self.finish(index, last).await,
             }
         }
-        self.leave();
         if let Outbound::Quiet(finals) = std::mem::replace(&mut self.outbound, Outbound::Nowhere) {
             self.answer_in_json(finals);
         }
-    }
-
-    fn leave(&self) {
-        self.live.leave_requests(&self.requests);
     }
 
     async fn message(&mut self, index: usize, answer: crate::upstream::Answer) {
@@ -150,6 +145,8 @@ impl Exchange {
     }
 
     async fn finish(&mut self, index: usize, last: Final) {
+        // First: a client that has its answer may send the next request at once.
+        self.live.leave_requests(&self.requests[index..=index]);
         match &mut self.outbound {
             Outbound::Quiet(finals) => finals.push(last),
             Outbound::Stream { .. } => self.append(index, last.payload, true, last.event).await,
@@ -263,6 +260,7 @@ impl Exchange {
 
     /// Nothing was said yet, and nothing can be: the client hears why, the upstream is let go.
     fn give_up(&mut self, error: Error) {
+        self.live.leave_requests(&self.requests);
         self.steps.clear();
         self.outbound = Outbound::Nowhere;
         if let Some(reply) = self.reply.take() {

@@ -274,10 +274,6 @@ impl Registry {
         Some(live)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().expect("no panic while holding it").sessions.len()).sum()
-    }
-
     /// The session ended: nothing of it is served any more.
     pub(super) fn forget(&self, id: &SessionId) -> Option<Arc<Live>> {
         let mut shard = self.shard(id);

@@ -180,12 +180,6 @@ impl Hub {
         self.inner.streams.load(Ordering::Relaxed)
     }
 
-    /// Sessions that this node holds something of.
-    #[must_use]
-    pub fn session_count(&self) -> usize {
-        self.inner.registry.len()
-    }
-
     /// The limits on sessions and on streams.
     #[must_use]
     pub fn limits(&self) -> (usize, usize) {

@@ -35,6 +35,7 @@ pub struct Opening {
 
 /// The upstream's side of a handshake.
 pub(super) struct Handshake {
+    pub status: StatusCode,
     pub answer: Message,
     pub earlier: Vec<Message>,
     /// Absent if the answer is an error.
@@ -55,7 +56,7 @@ impl Hub {
         let handshake = self.shake_hands(server, caller, request).await?;
         let body = handshake.answer.raw().clone();
         let Some((handle, client)) = handshake.agreed else {
-            return Ok(Opening { session: None, status: StatusCode::OK, body });
+            return Ok(Opening { session: None, status: handshake.status, body });
         };
         if server.sessions == SessionPolicy::Stateless {
             self.close_upstream(server, handle);
@@ -118,7 +119,8 @@ impl Hub {
         caller: &Caller,
         request: &Message,
     ) -> Bytes {
-        let Handshake { answer, earlier, agreed } = match self.shake_hands(server, caller, request).await {
+        let Handshake { answer, earlier, agreed, .. } = match self.shake_hands(server, caller, request).await
+        {
             Ok(handshake) => handshake,
             Err(error) => return error.body(request.id()),
         };
@@ -255,7 +257,8 @@ impl Hub {
             Ok(opened) => opened,
             Err(error) => {
                 self.inner.metrics.upstream_session_opened(Outcome::Error);
-                return Err(self.other_era(server, &asked.protocol_version, error).await);
+                let error = self.other_era(server, &asked.protocol_version, error).await;
+                return own_refusal(error, request);
             }
         };
         if opened.answer.id() != request.id() {
@@ -273,7 +276,7 @@ impl Hub {
             };
             (handle, client)
         });
-        Ok(Handshake { answer: opened.answer, earlier: opened.earlier, agreed })
+        Ok(Handshake { status: StatusCode::OK, answer: opened.answer, earlier: opened.earlier, agreed })
     }
 
     /// An upstream that refused `initialize` may speak the modern era only: the client is told which
@@ -314,6 +317,25 @@ impl Hub {
             tracing::error!(stream = %append.to, %error, "a message could not be logged");
         }
     }
+}
+
+/// An upstream's own JSON-RPC error is an answer, and goes to the client with its status.
+fn own_refusal(error: Error, request: &Message) -> Result<Handshake, Error> {
+    match &error {
+        Error::Upstream(upstream::Error::Refused { status, body, .. }) if !is_login(*status) => {
+            let answer = Message::parse(body.clone()).ok().filter(|answer| answer.error().is_some());
+            match answer.filter(|answer| answer.id() == request.id()) {
+                Some(answer) => Ok(Handshake { status: *status, answer, earlier: Vec::new(), agreed: None }),
+                None => Err(error),
+            }
+        }
+        _ => Err(error),
+    }
+}
+
+/// What an upstream says of our credentials is none of the client's business.
+pub(super) fn is_login(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
 pub(super) fn refusal(code: i64, message: &str) -> Error {

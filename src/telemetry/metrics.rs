@@ -39,6 +39,7 @@ pub struct Metrics {
 struct Inner {
     registry: Registry,
     connections: IntGauge,
+    sessions: IntGauge,
     sessions_opened: IntCounterVec,
     sessions_ended: IntCounterVec,
     streams: IntGaugeVec,
@@ -78,6 +79,7 @@ impl Metrics {
             || vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
         let inner = Inner {
             connections: gauge("holdfast_connections", "Client connections open."),
+            sessions: gauge("holdfast_sessions", "Sessions opened here that have not ended here."),
             sessions_opened: counters("holdfast_sessions_opened_total", "Sessions opened.", "transport"),
             sessions_ended: counters("holdfast_sessions_ended_total", "Sessions ended, by reason.", "reason"),
             streams: register(
@@ -204,6 +206,12 @@ impl Metrics {
         Gauged::new(self.inner.exchanges.clone())
     }
 
+    /// Sessions opened here that have not ended here.
+    #[must_use]
+    pub fn sessions(&self) -> i64 {
+        self.inner.sessions.get()
+    }
+
     /// Requests running now.
     #[must_use]
     pub fn exchanges(&self) -> i64 {
@@ -211,10 +219,12 @@ impl Metrics {
     }
 
     pub fn session_opened(&self, transport: Transport) {
+        self.inner.sessions.inc();
         self.inner.sessions_opened.with_label_values(&[transport_label(transport)]).inc();
     }
 
     pub fn session_ended(&self, end: SessionEnd) {
+        self.inner.sessions.dec();
         self.inner.sessions_ended.with_label_values(&[end.label()]).inc();
     }
 

@@ -119,6 +119,8 @@ async fn operators_see_whether_it_lives_and_is_ready() {
     for path in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(admin.ask("GET", path, &[], "").await.status, 200, "{path}");
     }
+    let mut client = gateway.client();
+    client.initialize("2025-11-25").await;
     let health = gateway.client().ask("GET", "/health", &[], "").await.json();
     assert_eq!(
         (health["status"].clone(), health["paths"]["http_sse"].clone()),
@@ -126,8 +128,6 @@ async fn operators_see_whether_it_lives_and_is_ready() {
     );
     let query =
         holdfast::ports::Query { capability: Some("elicitation".to_owned()), limit: 5, ..Default::default() };
-    let mut client = gateway.client();
-    client.initialize("2025-11-25").await;
     assert_eq!(
         gateway.hub().find(&query).await.unwrap().sessions.len(),
         1,

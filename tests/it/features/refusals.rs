@@ -141,3 +141,24 @@ async fn a_path_prefix_and_a_slash_at_the_end_change_nothing() {
     let endpoint = String::from_utf8(event.data.unwrap().to_vec()).unwrap();
     assert!(endpoint.starts_with("/tools/message?sessionId="), "{endpoint}");
 }
+
+#[tokio::test]
+async fn m13_a_header_that_comes_twice_is_refused() {
+    let (upstream, gateway) = gateway().await;
+    let client = gateway.client();
+    let meta = value!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let body = value!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": { "_meta": meta } })
+        .to_string();
+    let twice = [
+        KIND,
+        ACCEPT,
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "tools/list"),
+        ("mcp-method", "tools/call"),
+    ];
+    check(&client, "POST", "/mcp", &twice, &body, (400, -32020)).await;
+    assert!(upstream.asked().is_empty());
+}

@@ -174,3 +174,20 @@ async fn without_sessions_each_request_stands_alone() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn an_upstreams_refusal_of_initialize_passes_with_its_status() {
+    let upstream = Upstream::bare(|_| {
+        with_body(
+            400,
+            "application/json",
+            r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"too old"}}"#,
+        )
+    })
+    .await;
+    let gateway = Gateway::start(&upstream.url, &[("servers.default.era", "legacy")]).await;
+    let params = value!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {} });
+    let reply = gateway.client().posted(&call(1, "initialize", &params)).await;
+    assert_eq!((reply.status, reply.code()), (400, -32602), "{}", reply.text);
+    assert_eq!(reply.header("mcp-session-id"), "");
+}
