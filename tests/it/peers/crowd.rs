@@ -1,5 +1,6 @@
 //! Nine thousand open streams on one node, one process: all served, all told when to come back.
 
+use super::MACHINE;
 use super::process::{Process, example, holdfast, roomy};
 use crate::harness::{Upstream, json};
 
@@ -8,6 +9,7 @@ const CLIENTS: u64 = 3;
 
 #[test]
 fn nine_thousand_streams_are_served_and_ended_in_order() {
+    let _alone = MACHINE.write();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let upstream = runtime.block_on(Upstream::start(|asked| json(asked, &serde_json::json!({}))));
     let mut gateway = holdfast(&["--upstream", &upstream.url]);
