@@ -23,17 +23,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Modern questions remembered; the oldest is forgotten, and asked again.
 const OPEN_MAX: usize = 1000;
 
+type Waiting = HashMap<(String, String), oneshot::Sender<Value>>;
+
 /// All questions that wait for an answer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Questions {
     /// By the session asked, and the JSON text of the question's id.
-    legacy: Arc<Mutex<HashMap<(String, String), oneshot::Sender<Value>>>>,
+    legacy: Arc<Mutex<Waiting>>,
     /// The `requestState`s handed out. They mean nothing outside of this list, so there is nothing to forge.
     modern: Arc<Mutex<VecDeque<String>>>,
 }
 
 impl Questions {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<(String, String), oneshot::Sender<Value>>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.legacy.lock().expect("no panic while holding it")
     }
 
