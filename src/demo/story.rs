@@ -116,7 +116,7 @@ async fn progress(events: &mut Events, token: u64, from: u64, until: u64) -> Out
         let message = events.message().await?;
         let params = &message["params"];
         if params["progressToken"] != token || params["progress"] != step {
-            return unmet(format!("{seen}, and instead of {step}: {message}"));
+            return unmet(format!("{seen}; instead of {step} came {message}"));
         }
         seen.push_str(&format!(" {step}"));
     }
