@@ -149,7 +149,9 @@ impl Events {
     /// The next event that says something, with its event name.
     pub(super) async fn next(&mut self) -> Outcome<(Option<String>, Bytes)> {
         match tokio::time::timeout(PATIENCE, self.read()).await {
-            Ok(event) => event,
+            Ok(Ok(Some(event))) => Ok(event),
+            Ok(Ok(None)) => unmet("the stream ended before its answer"),
+            Ok(Err(error)) => Err(error),
             Err(_) => unmet("the stream fell silent"),
         }
     }
@@ -160,19 +162,32 @@ impl Events {
         serde_json::from_slice(&data).map_err(|error| DemoError(error.to_string()))
     }
 
-    async fn read(&mut self) -> Outcome<(Option<String>, Bytes)> {
+    /// The stream's end, if nothing more comes before it.
+    pub(super) async fn finished(mut self) -> Outcome<()> {
+        match tokio::time::timeout(PATIENCE, self.read()).await {
+            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(Some((_, data)))) => {
+                unmet(format!("after the answer came {}", String::from_utf8_lossy(&data)))
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => unmet("the stream stayed open after its answer"),
+        }
+    }
+
+    async fn read(&mut self) -> Outcome<Option<(Option<String>, Bytes)>> {
         loop {
             while let Some(event) = self.ready.pop_front() {
                 self.last_event_id = event.id.or(self.last_event_id.take());
                 if let Some(data) = event.data.filter(|data| !data.is_empty()) {
-                    return Ok((event.event, data));
+                    return Ok(Some((event.event, data)));
                 }
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => self.decoder.push(frame.data_ref().map_or(&[], |data| data)),
-                Some(Err(_)) | None => return unmet("the stream ended before its answer"),
+                Some(Err(error)) => return unmet(format!("the stream broke: {error}")),
+                None => return Ok(None),
             }
-            while let Ok(Some(event)) = self.decoder.next() {
+            while let Some(event) = self.decoder.next().map_err(|error| DemoError(error.to_string()))? {
                 self.ready.push_back(event);
             }
         }

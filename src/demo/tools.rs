@@ -55,6 +55,13 @@ pub(super) fn text(text: &str) -> Value {
     json!({ "content": [{ "type": "text", "text": text }] })
 }
 
+/// A result that says that the call failed.
+pub(super) fn failed(reason: &str) -> Value {
+    let mut result = text(reason);
+    result["isError"] = json!(true);
+    result
+}
+
 /// The question of `elicit`.
 pub(super) fn question() -> Value {
     json!({
