@@ -1,6 +1,7 @@
 //! What clients and upstreams see of a node, over real HTTP.
 
 mod answers;
+mod cutting;
 mod limits;
 mod nodes;
 mod refusals;
