@@ -6,4 +6,5 @@ mod limits;
 mod nodes;
 mod refusals;
 mod resuming;
+mod statuses;
 mod upstreams;

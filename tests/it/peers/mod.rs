@@ -3,7 +3,8 @@
 //! gateway. `make test` installs them (npm, pinned by lock files).
 
 mod crowd;
-mod process;
+mod official;
+pub(crate) mod process;
 
 use std::time::Duration;
 
