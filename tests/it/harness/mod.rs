@@ -2,6 +2,9 @@
 //! the wire.
 
 mod client;
+mod faults;
+mod hand;
+mod socket;
 mod upstream;
 
 use std::time::Duration;
@@ -11,8 +14,11 @@ use holdfast::config::{self, Overrides};
 use holdfast::hub::Hub;
 use holdfast::lifecycle::Ending;
 
-pub(crate) use client::{Client, POST, Reply, Stream, read};
-pub(crate) use upstream::{Upstream, accepted, initialized, json, sse, status};
+pub(crate) use client::{Client, POST, Reply, Stream, read, request};
+pub(crate) use faults::{Faults, faulty};
+pub(crate) use hand::{Hand, call, step, steps};
+pub(crate) use socket::{Heard, Socket};
+pub(crate) use upstream::{Asked, Upstream, accepted, initialized, json, sse, status};
 
 /// A node on free ports.
 pub(crate) struct Gateway {
@@ -67,11 +73,12 @@ pub(crate) fn configured(upstream: &str, settings: &[(&'static str, &str)]) -> c
 
 /// Waits for a state, never for a while.
 pub(crate) async fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
-    for _ in 0..1000 {
+    for round in 0..1000 {
         if reached() {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        // What is about to be reached is seen at once.
+        tokio::time::sleep(Duration::from_millis(if round < 20 { 1 } else { 10 })).await;
     }
     panic!("not reached within 10 s: {what}");
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Response};
+use axum::serve::ListenerExt as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -50,6 +51,9 @@ impl Upstream {
     pub(crate) async fn bare(answer: impl Fn(&Asked) -> Response<Body> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let listener = listener.tap_io(|socket| {
+            let _ = socket.set_nodelay(true);
+        });
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let (record, answer) = (asked.clone(), Arc::new(answer));
         let handler = move |method: Method, headers: HeaderMap, raw: Bytes| {

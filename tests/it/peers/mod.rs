@@ -3,8 +3,8 @@
 //! gateway. `make test` installs them (npm, pinned by lock files).
 
 mod crowd;
-mod process;
-mod rmcp_client;
+mod official;
+pub(crate) mod process;
 
 use std::sync::RwLock;
 use std::time::Duration;

@@ -1,0 +1,108 @@
+//! A client on a bare socket: it sends any bytes, and leaves after any byte of the answer.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An HTTP/1.1 connection with one request on it. Dropping it cuts it.
+pub(crate) struct Socket {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+/// What was read of an answer: the body is what its chunks held.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    pub status: u16,
+    pub body: Vec<u8>,
+}
+
+impl Socket {
+    /// Sends exactly these bytes.
+    pub(crate) async fn send(base: &str, bytes: &[u8]) -> Self {
+        let mut stream = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        // A peer that has seen enough may close before everything is written.
+        let _ = tokio::time::timeout(PATIENCE, stream.write_all(bytes)).await.expect("written in time");
+        Self { stream, read: Vec::new() }
+    }
+
+    pub(crate) async fn request(
+        base: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Self {
+        let mut text = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
+        for (name, value) in headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if !body.is_empty() {
+            text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        Self::send(base, format!("{text}\r\n{body}").as_bytes()).await
+    }
+
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    /// Reads until `enough` says so of what is there, or the peer closes.
+    pub(crate) async fn read_until(&mut self, enough: impl Fn(&[u8]) -> bool) -> &[u8] {
+        let reading = async {
+            while !enough(&self.read) {
+                let mut piece = [0; 4096];
+                match self.stream.read(&mut piece).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => self.read.extend_from_slice(&piece[..count]),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading).await.expect("enough, or the end, in time");
+        &self.read
+    }
+
+    /// Everything up to the end of the connection.
+    pub(crate) async fn read_to_end(&mut self) -> String {
+        String::from_utf8_lossy(self.read_until(|_| false).await).into_owned()
+    }
+
+    /// The answer, once `enough` is said of its body, or it is complete.
+    pub(crate) async fn hear(&mut self, enough: impl Fn(&Heard) -> bool) -> Heard {
+        let done = |read: &[u8]| parse(read).is_some_and(|(heard, complete)| complete || enough(&heard));
+        let read = self.read_until(done).await;
+        parse(read).map_or(Heard { status: 0, body: Vec::new() }, |(heard, _)| heard)
+    }
+}
+
+/// Status and body so far, and whether that is all; `None` before the head is complete.
+fn parse(read: &[u8]) -> Option<(Heard, bool)> {
+    let head_end = read.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&read[..head_end]).ok()?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let head = head.to_ascii_lowercase();
+    let mut rest = &read[head_end..];
+    if let Some((_, length)) = head.split_once("content-length: ") {
+        let length: usize = length.split('\r').next()?.parse().ok()?;
+        let complete = rest.len() >= length;
+        return Some((Heard { status, body: rest.to_vec() }, complete));
+    }
+    let mut body = Vec::new();
+    while let Some(line) = rest.windows(2).position(|bytes| bytes == b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).ok()?, 16).ok()?;
+        if size == 0 {
+            return Some((Heard { status, body }, true));
+        }
+        rest = &rest[line + 2..];
+        body.extend_from_slice(&rest[..size.min(rest.len())]);
+        if rest.len() < size + 2 {
+            break;
+        }
+        rest = &rest[size + 2..];
+    }
+    Some((Heard { status, body }, !head.contains("chunked")))
+}
