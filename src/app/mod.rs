@@ -1,5 +1,6 @@
 //! The only room that knows everything: builds the pieces, joins them, and ends them in order.
 
+mod descriptors;
 mod gateway;
 mod settings;
 
@@ -23,6 +24,7 @@ pub fn serve(config: Config) -> ExitCode {
     if let Err(error) = telemetry::init_logging(&settings::logging(&config)) {
         return fail("telemetry.log_filter can't be read", &error);
     }
+    descriptors::raise(&config);
     run(async move {
         let signal = match shutdown_requested() {
             Ok(signal) => signal,

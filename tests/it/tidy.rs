@@ -46,6 +46,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["telemetry", "config"]),
     ("clap", &["cli"]),
     ("granit_parser", &["config"]),
+    ("rlimit", &["app"]),
     ("fred", &["adapters"]),
     ("async_nats", &["adapters"]),
 ];

@@ -5,6 +5,7 @@
 mod crowd;
 mod official;
 pub(crate) mod process;
+mod rmcp_client;
 
 use std::sync::RwLock;
 use std::time::Duration;

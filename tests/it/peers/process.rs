@@ -17,6 +17,7 @@ pub(crate) struct Process {
     child: Child,
     lines: Receiver<String>,
     url: std::cell::OnceCell<String>,
+    admin: std::cell::OnceCell<String>,
 }
 
 /// What a program that ended had to say.
@@ -43,7 +44,7 @@ impl Process {
                 }
             });
         }
-        Self { child, lines, url: std::cell::OnceCell::new() }
+        Self { child, lines, url: std::cell::OnceCell::new(), admin: std::cell::OnceCell::new() }
     }
 
     /// The rest of the first line that has `start`.
@@ -66,11 +67,18 @@ impl Process {
         self.child.id()
     }
 
-    /// Asks it to end, and waits: its exit code.
-    pub(crate) fn terminate(&mut self) -> Option<i32> {
+    /// Asks it to end, and waits: its exit code. One that takes longer than `limit` has failed.
+    pub(crate) fn terminate(&mut self, limit: Duration) -> Option<i32> {
         let told = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap();
         assert!(told.success());
-        self.child.wait().unwrap().code()
+        let until = tokio::time::Instant::now() + limit;
+        while tokio::time::Instant::now() < until {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        panic!("it did not end within {limit:?}");
     }
 
     /// Its resident memory, in bytes.
@@ -81,6 +89,11 @@ impl Process {
 
     pub(crate) fn url(&self) -> String {
         self.url.get().cloned().unwrap()
+    }
+
+    /// Where a gateway's operators look.
+    pub(crate) fn admin(&self) -> String {
+        self.admin.get().cloned().unwrap()
     }
 }
 
@@ -115,13 +128,18 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Output {
 
 /// `holdfast serve` on free ports.
 pub(crate) fn holdfast(arguments: &[&str]) -> Process {
-    let mut command = roomy(env!("CARGO_BIN_EXE_holdfast"));
+    holdfast_under(roomy(env!("CARGO_BIN_EXE_holdfast")), arguments)
+}
+
+/// The same as `command`, which runs the binary under conditions of its own.
+pub(crate) fn holdfast_under(mut command: Command, arguments: &[&str]) -> Process {
     command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).args(arguments);
     command.env("HOLDFAST_TELEMETRY_LOG_FORMAT", "json");
     let process = Process::start(&mut command);
     let rest = process.line_after(r#""listen":""#);
-    let address = rest.split('"').next().unwrap().to_owned();
+    let (address, rest) = rest.split_once(r#"","admin":""#).unwrap();
     process.url.set(format!("http://{address}")).unwrap();
+    process.admin.set(format!("http://{}", rest.split('"').next().unwrap())).unwrap();
     process
 }
 
