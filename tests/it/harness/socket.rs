@@ -47,10 +47,6 @@ impl Socket {
         Self::send(base, format!("{text}\r\n{body}").as_bytes()).await
     }
 
-    pub(crate) async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(bytes).await
-    }
-
     /// Reads until `enough` says so of what is there, or the peer closes.
     pub(crate) async fn read_until(&mut self, enough: impl Fn(&[u8]) -> bool) -> &[u8] {
         let reading = async {
@@ -64,11 +60,6 @@ impl Socket {
         };
         tokio::time::timeout(PATIENCE, reading).await.expect("enough, or the end, in time");
         &self.read
-    }
-
-    /// Everything up to the end of the connection.
-    pub(crate) async fn read_to_end(&mut self) -> String {
-        String::from_utf8_lossy(self.read_until(|_| false).await).into_owned()
     }
 
     /// The answer, once `enough` is said of its body, or it is complete.
