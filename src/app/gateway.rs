@@ -26,6 +26,9 @@ const INBOX_MAX: usize = 4096;
 /// How long connections may take to close once nothing runs on them.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
 
+/// What upstreams get to hear of the end, even after the deadline.
+const LAST_SECOND: Duration = Duration::from_secs(1);
+
 /// How often a node that ends looks whether it may.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -179,14 +182,14 @@ impl Gateway {
             tokio::time::sleep(POLL).await;
         }
         let forced = !self.hub.is_quiet();
-        let left = Duration::from_secs(1).max(deadline.saturating_duration_since(Instant::now()));
+        let last = deadline.max(Instant::now() + LAST_SECOND);
         // Requests that still run are answered with an error; then the streams have nothing to wait for.
         self.hub.abandon_requests();
         self.until(Instant::now() + LAST_MOMENT, Hub::runs_nothing).await;
         self.hub.end_streams();
         self.until(Instant::now() + LAST_MOMENT, Hub::is_quiet).await;
-        let _ = tokio::time::timeout(left, self.hub.close_own_sessions()).await;
-        let ending = self.tasks.finish(left).await;
+        let _ = tokio::time::timeout_at(last, self.hub.close_own_sessions()).await;
+        let ending = self.tasks.finish(LAST_MOMENT.max(last.saturating_duration_since(Instant::now()))).await;
         self.lifecycle.advance(Phase::Stopped);
         match ending {
             Ending::Clean if forced => Ending::Forced { left: 0 },

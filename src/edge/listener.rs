@@ -1,19 +1,16 @@
-//! Accepting connections: HTTP/1.1 and HTTP/2, with limits on how many there are, how large their
-//! headers get and how long they take. The listener and the end come from outside.
+//! Accepting connections, with a limit on how many there are. The listener and the end come from
+//! outside; what happens on a connection is [`super::connection`]'s matter.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::stuck::Unstuck;
+use super::connection::Protocols;
 use crate::domain::Limit;
 use crate::lifecycle::{Lifecycle, Phase, Tasks};
 use crate::telemetry::Metrics;
@@ -39,7 +36,7 @@ pub async fn serve(
     tasks: Tasks,
     metrics: Metrics,
 ) {
-    let http = builder(&config);
+    let protocols = Arc::new(Protocols::new(&config, routes, lifecycle.clone(), metrics.clone()));
     let places = Arc::new(Semaphore::new(config.connections_max));
     let graceful = GracefulShutdown::new();
     let draining = lifecycle.reached(Phase::Draining);
@@ -62,17 +59,10 @@ pub async fn serve(
         };
         // Events are small and wait for nobody.
         let _ = socket.set_nodelay(true);
-        let io = TokioIo::new(Unstuck::new(socket, config.write_timeout, metrics.clone()));
-        let connection = http.serve_connection(io, TowerToHyperService::new(routes.clone())).into_owned();
-        let connection = graceful.watch(connection);
-        let (open, stopped) = (metrics.connection(), tasks.stopped());
+        let (protocols, watcher, stopped) = (protocols.clone(), graceful.watcher(), tasks.stopped());
+        let open = metrics.connection();
         tasks.spawn(async move {
-            tokio::select! {
-                served = connection => if let Err(error) = served {
-                    tracing::debug!(%error, "a connection broke");
-                },
-                () = async { stopped.cancelled().await; tokio::time::sleep(Duration::from_millis(200)).await } => {}
-            }
+            protocols.serve(socket, watcher, stopped).await;
             drop((place, open));
         });
     }
@@ -80,23 +70,6 @@ pub async fn serve(
     if tokio::time::timeout(config.goodbye, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections were still open at the deadline");
     }
-}
-
-fn builder(config: &ListenerConfig) -> Builder<TokioExecutor> {
-    let mut http = Builder::new(TokioExecutor::new());
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.header_timeout)
-        .max_buf_size(config.header_bytes_max.max(8 * 1024))
-        .max_headers(128)
-        .pipeline_flush(true);
-    http.http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(config.header_bytes_max).unwrap_or(u32::MAX))
-        .max_concurrent_streams(256)
-        .max_pending_accept_reset_streams(32)
-        .keep_alive_interval(Duration::from_secs(20));
-    http
 }
 
 /// Out of descriptors, say: accepting again at once would only burn a core.

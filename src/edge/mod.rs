@@ -1,6 +1,7 @@
 //! The HTTP side towards clients and operators: routes, what a request must look like, and the one
 //! table of status codes. What a request means is the hub's matter.
 
+mod connection;
 mod error;
 mod health;
 mod http_sse;

@@ -43,8 +43,8 @@ pub(super) fn http(s: &mut Section<'_, '_>) -> HttpConfig {
             "header_timeout",
             seconds(10),
             SHORTEST..=5 * MINUTE,
-            "Time to send the head of a request. Slower connections are closed, so that nobody can keep \
-             them open for nothing.",
+            "Time until the head of a request is there, from the opening of a connection or, on HTTP/1.1, from the \
+             answer before. Slower connections are closed, so that nobody can keep them open for nothing.",
         ),
         body_bytes_max: s.bytes(
             "body_bytes_max",

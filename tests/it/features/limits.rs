@@ -154,6 +154,38 @@ async fn bytes_that_are_no_http_and_slow_ones_are_cut_off() {
 }
 
 #[tokio::test]
+async fn connections_that_say_nothing_or_half_a_preface_are_closed() {
+    let (_upstream, gateway) = plain(&[("http.header_timeout", "300ms")]).await;
+    let address = gateway.url.trim_start_matches("http://").to_owned();
+    let mut open = Vec::new();
+    for said in ["", "P", "PRI * HTTP/2.0\r\n"] {
+        let mut socket = TcpStream::connect(&address).await.unwrap();
+        socket.write_all(said.as_bytes()).await.unwrap();
+        open.push(socket);
+    }
+    wait_until("all are accepted", || gateway.metric("holdfast_connections") == Some(3.0)).await;
+    wait_until("none is kept", || gateway.metric("holdfast_connections") == Some(0.0)).await;
+
+    let mut slow = TcpStream::connect(&address).await.unwrap();
+    slow.write_all(b"P").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    slow.write_all(b"UT /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_does_not_hold_up_the_end() {
+    let (_upstream, gateway) = plain(&[]).await;
+    let _silent = TcpStream::connect(gateway.url.trim_start_matches("http://")).await.unwrap();
+    wait_until("it is accepted", || gateway.metric("holdfast_connections") == Some(1.0)).await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(gateway.stop().await, holdfast::lifecycle::Ending::Clean);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_reader_that_takes_nothing_loses_its_stream_and_no_message() {
     let (send, receive) = tokio::sync::mpsc::channel::<String>(2000);
     let receive = std::sync::Mutex::new(Some(receive));
