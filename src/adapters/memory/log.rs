@@ -50,6 +50,11 @@ impl Log {
         cost
     }
 
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether the stream's own bounds ask for its oldest event.
     pub(super) fn exceeds(&self, bounds: &LogBounds) -> bool {
         self.entries.len() > bounds.events_max || self.bytes > bounds.stream_bytes_max

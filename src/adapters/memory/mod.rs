@@ -8,6 +8,8 @@ mod session;
 mod shard;
 mod store;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use bus::MemoryBus;
 pub use store::MemorySessionStore;

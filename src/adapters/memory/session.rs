@@ -12,7 +12,7 @@ use crate::domain::{
 use crate::ports::{Begin, Begun, Bounds, CloseIf, Closed, Steal, Stolen, Updated};
 
 /// What a POST's stream costs beside its events.
-const STREAM_COST_BYTES: usize = 512;
+pub(super) const STREAM_COST_BYTES: usize = 512;
 
 /// Everything that is known of one session.
 #[derive(Debug)]
@@ -23,7 +23,8 @@ pub(super) struct SessionState {
     fence: Option<Fence>,
     pub(super) streams: Streams,
     pub(super) records: Vec<Record>,
-    /// The oldest event of each stream that has any: what goes next.
+    /// What goes next, oldest first: of each stream its oldest event, or, if it ended and has none,
+    /// the stream.
     pub(super) fronts: BTreeSet<(EventNumber, StreamId)>,
     pub(super) bytes: usize,
 }
@@ -86,7 +87,7 @@ impl SessionState {
                 break;
             }
             let id = id.clone();
-            self.trim_front(&id);
+            self.let_go(&id);
         }
     }
 
@@ -106,35 +107,42 @@ impl SessionState {
 
     fn forget_post(&mut self, id: &StreamId) {
         while self.trim_front(id) {}
-        if self.streams.forget_post(id).is_some() {
+        if let Some(stream) = self.streams.forget_post(id) {
+            self.fronts.remove(&(stream.log.top(), id.clone()));
             self.bytes -= STREAM_COST_BYTES;
+        }
+    }
+
+    /// Lets go of a stream's oldest event, or of the stream, which then ended and has none.
+    fn let_go(&mut self, id: &StreamId) {
+        if !self.trim_front(id) {
+            self.forget_post(id);
         }
     }
 
     /// Lets go of a stream's oldest event, if it has one.
     pub(super) fn trim_front(&mut self, id: &StreamId) -> bool {
-        let Some(log) = self.streams.get_mut(id).map(|stream| &mut stream.log) else { return false };
-        let Some(front) = log.front() else { return false };
-        self.bytes -= log.trim_front();
-        let next = log.front();
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        let ended = stream.ended_ms.map(|_| stream.log.top());
+        let Some(front) = stream.log.front() else { return false };
+        self.bytes -= stream.log.trim_front();
+        let next = stream.log.front();
         let (_, id) = self.fronts.take(&(front, id.clone())).unwrap_or_else(|| (front, id.clone()));
-        if let Some(next) = next {
+        if let Some(next) = next.or(ended) {
             self.fronts.insert((next, id));
         }
         true
     }
 
-    /// Keeps the session's bytes in bounds: its oldest events go first, and a stream that ended goes
-    /// with its last event, but not the one that is being appended to.
+    /// Keeps the session's bytes in bounds: what is oldest goes first, but not the stream that is
+    /// being appended to.
     pub(super) fn trim_session(&mut self, bounds: &Bounds, but: &StreamId) {
         while self.bytes > bounds.log.session_bytes_max {
-            let Some((_, id)) = self.fronts.first() else { break };
+            let empty =
+                |id: &StreamId| self.streams.get(id).is_none_or(|stream| stream.log.front().is_none());
+            let Some((_, id)) = self.fronts.iter().find(|(_, id)| id != but || !empty(id)) else { break };
             let id = id.clone();
-            self.trim_front(&id);
-            let stream = self.streams.get(&id);
-            if &id != but && stream.is_some_and(|s| s.ended_ms.is_some() && s.log.front().is_none()) {
-                self.forget_post(&id);
-            }
+            self.let_go(&id);
         }
     }
 
@@ -213,6 +221,7 @@ impl SessionState {
         if begin.bind {
             stream.bind(Binding { node: begin.runner.clone(), fence });
         }
+        self.trim_session(bounds, id);
         self.begun(id, fence, now_ms)
     }
 

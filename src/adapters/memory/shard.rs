@@ -46,6 +46,8 @@ pub(super) struct Shard {
     sessions: HashMap<SessionId, Box<Placed>>,
     /// When each session is to be looked at; one entry for each.
     visits: BTreeSet<(u64, SessionId)>,
+    /// Past their idle life, not reaped yet, and their ids are other sessions' by now.
+    replaced: Vec<SessionState>,
 }
 
 #[derive(Debug)]
@@ -82,9 +84,10 @@ impl Shard {
         Some(answer)
     }
 
-    /// Places a session; one of the same id (past its idle life) makes room.
+    /// Places a session; one of the same id (past its idle life) makes room, and is still reaped.
     pub(super) fn insert(&mut self, id: &SessionId, state: SessionState, bounds: &Bounds, now_ms: u64) {
-        self.remove(id);
+        let replaced = self.remove(id);
+        self.replaced.extend(replaced);
         let visit_ms = state.next_visit_ms(bounds, now_ms);
         self.visits.insert((visit_ms, id.clone()));
         self.sessions.insert(id.clone(), Box::new(Placed { state, visit_ms }));
@@ -99,7 +102,7 @@ impl Shard {
     /// Looks at the sessions that are due: some are past their idle life and are taken out, the
     /// others let go of what is past its time.
     pub(super) fn visit(&mut self, limit: usize, bounds: &Bounds, now_ms: u64) -> Vec<SessionState> {
-        let mut ended = Vec::new();
+        let mut ended = self.replaced.split_off(self.replaced.len().saturating_sub(limit));
         for _ in 0..VISITS_MAX {
             let due = self.visits.first().is_some_and(|(visit_ms, _)| *visit_ms <= now_ms);
             if !due || ended.len() >= limit {

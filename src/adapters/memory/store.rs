@@ -107,8 +107,6 @@ impl MemorySessionStore {
             return Opened::Owned(known);
         }
         let more = |sessions: usize| (sessions < self.bounds.sessions_max).then_some(sessions + 1);
-        let replaced = shard.remove(id);
-        self.forget(usize::from(replaced.is_some()));
         if self.sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
             return Opened::Full;
         }

@@ -24,10 +24,25 @@ impl Harness for Memory {
 core_contract! { #[tokio::test(start_paused = true)] Memory }
 
 instantiate! { #[tokio::test(start_paused = true)] Memory;
-    sessions: there_is_room_for_so_many, subscriptions_are_bounded, idle_sessions_are_reaped_once,
-        touching_prolongs_and_names_the_gone, found_by_what_they_are, closed_only_while_unbound;
-    log: the_log_is_trimmed_by_count_bytes_and_age, the_top_of_a_lasting_stream_is_never_lost;
-    running: a_dead_runner_is_robbed_once, records_end_at_their_deadline;
+    sessions: there_is_room_for_so_many, subscriptions_are_bounded, found_by_what_they_are,
+        pages_are_ordered_and_whole;
+    ends: idle_sessions_are_reaped_once, an_idle_session_is_gone_before_it_is_reaped,
+        many_idle_sessions_are_reaped_in_portions, a_session_whose_id_was_opened_anew_is_reaped_as_well,
+        touching_prolongs_and_names_the_gone;
+    log: the_top_of_a_lasting_stream_is_never_lost;
+    running: a_dead_runner_is_robbed_once, a_repeated_steal_is_answered_alike;
+    serial: of_many_thieves_one_takes_the_record, no_more_sessions_than_there_is_room_for;
+}
+
+/// The same callers as real races.
+mod on_threads {
+    use super::{Memory, instantiate};
+
+    instantiate! { #[tokio::test(flavor = "multi_thread", worker_threads = 4)] Memory;
+        serial: appends_and_attaches_are_serial, of_many_owners_one_gets_the_session,
+            of_many_begins_one_is_recorded, of_many_closes_one_gets_the_rest,
+            of_many_thieves_one_takes_the_record, no_more_sessions_than_there_is_room_for;
+    }
 }
 
 fn ended() -> Envelope {
@@ -57,4 +72,19 @@ async fn the_bus_says_what_was_not_handed_over() {
     assert!(inbox.missed.has_changed().unwrap(), "the receiver is told that it missed something");
     drop(inbox);
     assert_eq!(bus.send(&node("a"), ended()).await, Err(BusError::NoResponders));
+}
+
+#[tokio::test]
+async fn an_announcement_reaches_whoever_has_room() {
+    let bus = MemoryBus::new(1);
+    let (mut full, mut free) = (bus.open_inbox(&node("full")), bus.open_inbox(&node("free")));
+    drop(bus.open_inbox(&node("left")));
+    bus.send(&node("full"), ended()).await.unwrap();
+    full.missed.borrow_and_update();
+    let all = ended();
+    assert_eq!(bus.announce(&node("sender"), all.clone()).await, Ok(()));
+    assert_eq!(free.messages.recv().await, Some(all));
+    assert!(full.missed.has_changed().unwrap() && !free.missed.has_changed().unwrap());
+    full.messages.recv().await.unwrap();
+    assert!(full.messages.try_recv().is_err(), "what found it full is lost");
 }

@@ -1,12 +1,14 @@
 //! The promises on the ports' traits, as tests that every adapter has to pass. An adapter brings a
 //! [`Harness`]; the macro at the end gives it all of them.
 
+mod attach;
+mod ends;
 mod log;
 mod memory;
 mod model;
 mod redis;
-
 mod running;
+mod serial;
 mod sessions;
 
 use std::sync::Arc;
@@ -119,20 +121,33 @@ pub(crate) fn texts(tail: &Tail) -> Vec<String> {
     tail.events.iter().map(|event| text(&event.payload)).collect()
 }
 
-/// The parts that the Redis prototype has: sessions' existence, running records, the log, bindings.
+/// What concerns open, load, update, begin, append, attach, release and close: every adapter has it.
 macro_rules! core_contract {
     (#[$test:meta] $harness:expr) => {
         $crate::contract::instantiate! { #[$test] $harness;
             sessions: one_owner_for_good, an_absent_session_is_none_and_a_gone_one_too,
                 client_facts_are_set_once, of_two_upstream_handles_the_first_wins,
-                closing_answers_one_caller_with_what_was_bound;
+                of_many_handles_one_is_adopted_by_all, attributes_are_kept_as_they_came;
+            ends: closing_answers_one_caller_with_what_was_bound, nothing_of_a_closed_session_is_left,
+                closed_only_while_unbound;
             log: numbers_rise_and_name_their_predecessor, a_repeated_append_changes_nothing,
-                a_client_that_comes_back_gets_the_rest, positions_that_cannot_be_resumed_are_lost,
-                without_a_position_the_tail_starts_where_nobody_held_the_stream, a_gone_session_takes_nothing,
-                a_newer_binding_supersedes, only_the_own_binding_is_released, a_late_attach_is_refused,
-                appends_and_attaches_are_serial;
-            running: recorded_all_or_none, repeating_begin_is_harmless, only_the_runner_appends,
-                the_last_answer_ends_the_stream, a_stream_nobody_knows_is_unknown;
+                a_repeat_that_was_overtaken_is_not_logged_again, a_gone_session_takes_nothing,
+                a_stream_keeps_so_many_bytes, an_event_beyond_all_bounds_is_lost_and_not_a_hole,
+                the_oldest_events_of_a_session_go_first, events_live_so_long;
+            attach: a_client_that_comes_back_gets_the_rest, positions_that_cannot_be_resumed_are_lost,
+                a_position_that_no_event_has_is_lost,
+                without_a_position_the_tail_starts_where_nobody_held_the_stream,
+                what_was_trimmed_while_nobody_held_the_stream_is_no_silent_hole,
+                a_newer_binding_supersedes, a_released_binding_is_not_reasserted,
+                a_fence_that_the_store_forgot_is_taken_up, the_holder_before_is_named,
+                only_the_own_binding_is_released, a_late_attach_is_refused, a_refused_attach_binds_nothing;
+            running: recorded_all_or_none, repeating_begin_is_harmless, a_begin_that_runs_late_records_nothing,
+                a_request_is_named_once, begun_without_a_socket_nobody_holds_the_stream,
+                only_the_runner_appends, the_last_answer_ends_the_stream, attach_names_what_still_runs,
+                records_end_at_their_deadline, a_stream_nobody_knows_is_unknown,
+                an_unrecorded_post_takes_no_events;
+            serial: appends_and_attaches_are_serial, of_many_owners_one_gets_the_session,
+                of_many_begins_one_is_recorded, of_many_closes_one_gets_the_rest;
         }
     };
 }

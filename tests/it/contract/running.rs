@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast::domain::SessionId;
+use holdfast::domain::{RequestId, SessionId};
 use holdfast::ports::{Append, Appended, Attached, Begin, Begun, Producer, Steal, Stolen};
 
 use super::{Harness, attach, begin, begun, bound, bounds, logged, message, node, opened, request, texts};
@@ -103,12 +103,27 @@ pub(crate) async fn a_dead_runner_is_robbed_once(harness: &impl Harness) {
     assert!(matches!(store.append(&by_thief).await.unwrap(), Appended::Logged { ended: true, .. }));
 }
 
+pub(crate) async fn a_repeated_steal_is_answered_alike(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let begin = begin(&opened(&*store).await, &[request(1)]);
+    let (fence, _) = begun(&*store, &begin).await;
+    let steal =
+        |from, by: &str| Steal { stream: begin.stream.clone(), request: request(1), from, by: node(by) };
+    let first = store.steal(&steal(fence, "b")).await.unwrap();
+    assert_eq!(store.steal(&steal(fence, "b")).await.unwrap(), first);
+    let Stolen::Taken(record) = first else { panic!("{first:?}") };
+    assert!(matches!(store.steal(&steal(record.fence, "c")).await.unwrap(), Stolen::Taken(_)));
+    assert_eq!(store.steal(&steal(fence, "b")).await.unwrap(), Stolen::Lost, "it was taken on since");
+    store.close(&begin.stream.session, &holdfast::ports::CloseIf::Always).await.unwrap();
+    assert_eq!(store.steal(&steal(fence, "b")).await.unwrap(), Stolen::Gone);
+}
+
 pub(crate) async fn records_end_at_their_deadline(harness: &impl Harness) {
     let store = harness.store(bounds()).await;
     let session = opened(&*store).await;
-    let begin = begin(&session, &[request(1)]);
+    let begin = Begin { lifetime: Duration::from_secs(1), ..begin(&session, &[request(1)]) };
     let (fence, top) = begun(&*store, &begin).await;
-    harness.pass(Duration::from_secs(61)).await;
+    harness.pass(Duration::from_millis(1100)).await;
     let late = store.append(&answer(&begin, 0, fence, 1, true)).await.unwrap();
     assert!(matches!(late, Appended::StaleFence | Appended::Ended), "{late:?}");
     match store.attach(&attach(&begin.stream, "a", Some(top))).await.unwrap() {
@@ -116,4 +131,87 @@ pub(crate) async fn records_end_at_their_deadline(harness: &impl Harness) {
         Attached::Ended | Attached::Unknown => {}
         other => panic!("{other:?}"),
     }
+    begun(&*store, &super::begin(&session, &[request(1)])).await;
+}
+
+/// A write that timed out may run after its request was answered.
+pub(crate) async fn a_begin_that_runs_late_records_nothing(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let session = opened(&*store).await;
+    let begin = begin(&session, &[request(1), request(2)]);
+    let (fence, top) = begun(&*store, &begin).await;
+    logged(&*store, &answer(&begin, 0, fence, 1, true)).await;
+    assert!(matches!(store.begin(&begin).await.unwrap(), Begun::Duplicate(_)), "one of two was answered");
+    let last = logged(&*store, &answer(&begin, 1, fence, 2, true)).await;
+    assert!(matches!(store.begin(&begin).await.unwrap(), Begun::Duplicate(_)));
+    let attached = store.attach(&attach(&begin.stream, "a", Some(last))).await.unwrap();
+    assert_eq!(attached, Attached::Ended);
+    let (_, tail) = bound(&*store, &attach(&begin.stream, "a", Some(top))).await;
+    assert!(tail.ended);
+    begun(&*store, &super::begin(&session, &[request(1)])).await;
+}
+
+pub(crate) async fn a_request_is_named_once(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let session = opened(&*store).await;
+    let twice = begin(&session, &[request(1), request(1)]);
+    assert_eq!(store.begin(&twice).await.unwrap(), Begun::Duplicate(request(1)));
+    let by_another = begin(&session, &[request(1)]);
+    begun(&*store, &by_another).await;
+    let by_another = Begin { runner: node("b"), ..by_another };
+    assert_eq!(store.begin(&by_another).await.unwrap(), Begun::Duplicate(request(1)));
+    let text = RequestId::from_json("\"1\"");
+    begun(&*store, &begin(&session, &[text])).await;
+}
+
+pub(crate) async fn begun_without_a_socket_nobody_holds_the_stream(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let session = opened(&*store).await;
+    let begin = Begin { bind: false, ..begin(&session, &[request(1)]) };
+    let begun = store.begin(&begin).await.unwrap();
+    let Begun::Recorded { fence, binding: None, top } = begun else { panic!("{begun:?}") };
+    logged(&*store, &answer(&begin, 0, fence, 1, false)).await;
+    let (newer, tail) = bound(&*store, &attach(&begin.stream, "b", None)).await;
+    assert!(newer > fence, "one line of fences for sockets and runners");
+    assert_eq!((tail.after, texts(&tail)), (top, vec!["1".to_owned()]));
+}
+
+/// What a holder watches over (P5).
+pub(crate) async fn attach_names_what_still_runs(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let session = opened(&*store).await;
+    let begin = begin(&session, &[request(1), request(2)]);
+    begun(&*store, &super::begin(&session, &[request(3)])).await;
+    let (fence, top) = begun(&*store, &begin).await;
+    let mut append = answer(&begin, 0, fence, 1, false);
+    append.upstream_event = Some("u-1".to_owned());
+    logged(&*store, &append).await;
+    logged(&*store, &answer(&begin, 0, fence, 2, false)).await;
+    let running = |attached| match attached {
+        Attached::Bound { mut running, .. } => {
+            running.sort_by(|one, other| one.request.as_json().cmp(other.request.as_json()));
+            running
+        }
+        other => panic!("{other:?}"),
+    };
+    let records = running(store.attach(&attach(&begin.stream, "b", Some(top))).await.unwrap());
+    assert!(records.iter().all(|record| (record.runner.as_str(), record.fence) == ("a", fence)));
+    assert!(records.iter().all(|record| record.stream == begin.stream.stream && record.deadline_ms > 0));
+    let upstream: Vec<_> = records.iter().map(|record| record.upstream_event.as_deref()).collect();
+    assert_eq!(upstream, [Some("u-1"), None], "a later event without one leaves the last");
+    logged(&*store, &answer(&begin, 0, fence, 3, true)).await;
+    let records = running(store.attach(&attach(&begin.stream, "b", Some(top))).await.unwrap());
+    let left: Vec<_> = records.into_iter().map(|record| record.request).collect();
+    assert_eq!(left, [request(2)]);
+}
+
+pub(crate) async fn an_unrecorded_post_takes_no_events(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let session = opened(&*store).await;
+    let never = begin(&session, &[request(1)]);
+    assert_eq!(store.append(&message(&never.stream, "x")).await.unwrap(), Appended::Ended);
+    let for_request = answer(&never, 0, holdfast::domain::Fence(1), 1, true);
+    let refused = store.append(&for_request).await.unwrap();
+    assert!(matches!(refused, Appended::StaleFence | Appended::Ended), "{refused:?}");
+    assert_eq!(store.attach(&attach(&never.stream, "a", None)).await.unwrap(), Attached::Unknown);
 }

@@ -1,14 +1,10 @@
-//! Existence, ownership, attributes and ends of sessions.
-
-use std::time::Duration;
+//! Existence, ownership and attributes of sessions, and finding them.
 
 use futures::future::join_all;
-use holdfast::domain::{
-    ClientFacts, Principal, Session, SessionId, SessionPart, StreamId, Transport, UpstreamHandle,
-};
+use holdfast::domain::{ClientFacts, Principal, Session, SessionId, SessionPart, Transport, UpstreamHandle};
 use holdfast::ports::{CloseIf, Opened, Query, SessionStore, Updated};
 
-use super::{Harness, attach, bound, bounds, get_stream, message, opened, server};
+use super::{Harness, bounds, opened, server};
 
 fn facts(version: &str) -> ClientFacts {
     ClientFacts {
@@ -19,7 +15,7 @@ fn facts(version: &str) -> ClientFacts {
     }
 }
 
-fn handle(generation: u64, session: &str) -> UpstreamHandle {
+pub(crate) fn handle(generation: u64, session: &str) -> UpstreamHandle {
     UpstreamHandle {
         generation,
         session: Some(session.to_owned()),
@@ -27,7 +23,7 @@ fn handle(generation: u64, session: &str) -> UpstreamHandle {
     }
 }
 
-async fn updated(store: &dyn SessionStore, id: &SessionId, part: SessionPart) -> Session {
+pub(crate) async fn updated(store: &dyn SessionStore, id: &SessionId, part: SessionPart) -> Session {
     match store.update(id, part).await.unwrap() {
         Updated::Now(session) => *session,
         other => panic!("{other:?}"),
@@ -81,15 +77,37 @@ pub(crate) async fn of_two_upstream_handles_the_first_wins(harness: &impl Harnes
     assert_eq!(skipped.upstream, winner.upstream, "generations rise by one");
 }
 
-pub(crate) async fn closing_answers_one_caller_with_what_was_bound(harness: &impl Harness) {
+/// Attributes come back byte for byte, the absent and the empty ones too.
+pub(crate) async fn attributes_are_kept_as_they_came(harness: &impl Harness) {
     let store = harness.store(bounds()).await;
     let id = opened(&*store).await;
-    let stream = get_stream(&id);
-    let (fence, _) = bound(&*store, &attach(&stream, "a", None)).await;
-    let closed = store.close(&id, &CloseIf::Always).await.unwrap().unwrap();
-    let held: Vec<_> = closed.bound.iter().map(|(name, binding)| (name.clone(), binding.fence)).collect();
-    assert_eq!(held, [(StreamId::get(), fence)]);
-    assert_eq!(store.close(&id, &CloseIf::Always).await.unwrap(), None);
+    let client = ClientFacts {
+        initialize: "{\n  \"id\": \"a,\u{fc}\\n\"\r\n}".to_owned(),
+        capabilities: Vec::new(),
+        server_capabilities: "{\"tools\":{},\n\"x\":null}".to_owned(),
+        ..facts("2025-11-25")
+    };
+    let upstream = UpstreamHandle { session: None, ..handle(1, "") };
+    updated(&*store, &id, SessionPart::Client(client.clone())).await;
+    updated(&*store, &id, SessionPart::Upstream(upstream.clone())).await;
+    let session = updated(&*store, &id, SessionPart::LogLevel("debug".to_owned())).await;
+    assert_eq!((session.client.as_ref(), session.upstream.as_ref()), (Some(&client), Some(&upstream)));
+    assert_eq!(session.log_level.as_deref(), Some("debug"));
+    assert_eq!(store.load(&id).await.unwrap(), Some(session));
+}
+
+pub(crate) async fn of_many_handles_one_is_adopted_by_all(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let id = opened(&*store).await;
+    for generation in 1..4 {
+        let names: Vec<_> = (0..8).map(|index| format!("u{generation}.{index}")).collect();
+        let updates =
+            names.iter().map(|name| store.update(&id, SessionPart::Upstream(handle(generation, name))));
+        let updates = join_all(updates).await;
+        let adopted: Vec<_> =
+            updates.iter().map(|update| update.as_ref().unwrap().upstream().unwrap().clone()).collect();
+        assert!(adopted.iter().all(|handle| *handle == adopted[0] && handle.generation == generation));
+    }
 }
 
 pub(crate) async fn there_is_room_for_so_many(harness: &impl Harness) {
@@ -117,32 +135,6 @@ pub(crate) async fn subscriptions_are_bounded(harness: &impl Harness) {
     assert_eq!(store.update(&id, subscribe("c")).await.unwrap(), Updated::Full);
     let left = updated(&*store, &id, SessionPart::Unsubscribed("a".to_owned())).await;
     assert_eq!(left.subscriptions, ["b"]);
-}
-
-pub(crate) async fn idle_sessions_are_reaped_once(harness: &impl Harness) {
-    let store = harness.store(bounds()).await;
-    let (idle, used) = (opened(&*store).await, opened(&*store).await);
-    harness.pass(Duration::from_secs(3000)).await;
-    store.append(&message(&get_stream(&used), "x")).await.unwrap();
-    harness.pass(Duration::from_secs(700)).await;
-    let mut reaped = Vec::new();
-    for _ in 0..200 {
-        reaped.extend(store.reap(10).await.unwrap());
-    }
-    let ids: Vec<_> = reaped.iter().map(|closed| closed.session.id.clone()).collect();
-    assert_eq!(ids, [idle]);
-    assert!(store.load(&used).await.unwrap().is_some());
-}
-
-pub(crate) async fn touching_prolongs_and_names_the_gone(harness: &impl Harness) {
-    let store = harness.store(bounds()).await;
-    let (kept, gone) = (opened(&*store).await, SessionId::mint());
-    for _ in 0..3 {
-        harness.pass(Duration::from_secs(3000)).await;
-        let touched = store.touch(&[kept.clone(), gone.clone()]).await.unwrap();
-        assert_eq!(touched, std::slice::from_ref(&gone));
-    }
-    assert!(store.load(&kept).await.unwrap().is_some());
 }
 
 pub(crate) async fn found_by_what_they_are(harness: &impl Harness) {
@@ -173,13 +165,28 @@ pub(crate) async fn found_by_what_they_are(harness: &impl Harness) {
     assert!(store.find(&nobody).await.unwrap().sessions.is_empty());
 }
 
-pub(crate) async fn closed_only_while_unbound(harness: &impl Harness) {
+pub(crate) async fn pages_are_ordered_and_whole(harness: &impl Harness) {
     let store = harness.store(bounds()).await;
-    let id = opened(&*store).await;
-    let stream = get_stream(&id);
-    let unbound = CloseIf::Unbound(StreamId::get());
-    let (fence, _) = bound(&*store, &attach(&stream, "a", None)).await;
-    assert_eq!(store.close(&id, &unbound).await.unwrap(), None);
-    store.release(&stream, fence).await.unwrap();
-    assert!(store.close(&id, &unbound).await.unwrap().is_some());
+    let other = holdfast::domain::ServerName::parse("other").unwrap();
+    let owner = Principal::named("o");
+    let mut own = Vec::new();
+    for number in 0..12 {
+        let id = SessionId::mint();
+        let server = if number % 3 == 0 { &other } else { &server() };
+        store.open(&id, server, &owner, Transport::Streamable).await.unwrap();
+        if number % 3 == 0 {
+            own.push(id);
+        }
+        opened(&*store).await;
+    }
+    own.sort();
+    let mut query =
+        Query { server: Some(other), owner: Some(owner), limit: 1, after: None, capability: None };
+    for (index, id) in own.iter().enumerate() {
+        let page = store.find(&query).await.unwrap();
+        assert_eq!(page.sessions.iter().map(|session| &session.id).collect::<Vec<_>>(), [id]);
+        assert_eq!(page.more, index + 1 < own.len());
+        query.after = Some(id.clone());
+    }
+    assert!(store.find(&query).await.unwrap().sessions.is_empty());
 }
