@@ -2,9 +2,12 @@
 
 mod answers;
 mod cutting;
+mod forms;
 mod limits;
 mod nodes;
+mod passage;
 mod refusals;
 mod resuming;
 mod statuses;
+mod times;
 mod upstreams;
