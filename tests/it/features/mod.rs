@@ -2,6 +2,7 @@
 
 mod answers;
 mod cutting;
+mod faults;
 mod forms;
 mod limits;
 mod nodes;

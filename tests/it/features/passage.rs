@@ -100,12 +100,7 @@ async fn s2_s6_http_sse_carries_everything_on_one_stream_in_any_revision() {
         assert_eq!(stream.message().await["id"], 1);
         // Batches are gone since 2025-06-18 (L7).
         let batch = client.ask("POST", &endpoint, &POST, &value!([call(5)]).to_string()).await;
-        assert_eq!(
-            batch.status,
-            if version < "2025-06-18" { 202 } else { 400 },
-            "{version}: {}",
-            batch.text
-        );
+        assert_eq!(batch.status, if version < "2025-06-18" { 202 } else { 400 }, "{version}: {}", batch.text);
         assert_eq!(hand.upstream.count(|asked| asked.body["id"] == "q"), 1);
     }
 }

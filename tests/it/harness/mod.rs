@@ -14,9 +14,9 @@ use holdfast::config::{self, Overrides};
 use holdfast::hub::Hub;
 use holdfast::lifecycle::Ending;
 
-pub(crate) use client::{Client, POST, Reply, Stream, read, request};
+pub(crate) use client::{Client, POST, Reply, Stream, read};
 pub(crate) use faults::{Faults, faulty};
-pub(crate) use hand::{Hand, call, step, steps};
+pub(crate) use hand::{Hand, Written, call, step, steps};
 pub(crate) use socket::{Heard, Socket};
 pub(crate) use upstream::{Asked, Upstream, accepted, initialized, json, sse, status};
 
