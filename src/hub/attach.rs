@@ -13,7 +13,7 @@ use super::live::Live;
 use super::server::Server;
 use super::stream::{Delivered, Framing, LocalStream, Opening};
 use super::{Error, Hub};
-use crate::domain::{EventId, EventNumber, Limit, StreamId, StreamKey, StreamKind};
+use crate::domain::{Binding, EventId, EventNumber, Fence, Limit, StreamId, StreamKey, StreamKind};
 use crate::ports::{Attach, Attached, Envelope, StoreError, Tail, Takeover};
 use crate::protocol::jsonrpc::{self, Id, codes};
 use crate::protocol::sse::{Frame, KEEP_ALIVE};
@@ -116,15 +116,7 @@ impl Hub {
         match attached {
             Ok(Attached::Bound { fence, tail, previous, .. }) => {
                 let takeover = if position.is_some() { Takeover::Resumed } else { Takeover::Second };
-                if let Some(previous) = previous.filter(|binding| binding.fence < fence) {
-                    if previous.node == self.inner.node {
-                        give_way(live, key, fence, takeover);
-                    } else {
-                        let rebound = Envelope::Rebound { stream: key.clone(), fence, takeover };
-                        // Lost, it is found by the fence at the other node's next append or resync.
-                        let _ = self.inner.bus.send(&previous.node, rebound).await;
-                    }
-                }
+                self.displace(live, &stream, fence, previous, takeover).await;
                 let opening = Opening { endpoint: wanted.endpoint, notices };
                 self.inner.metrics.replayed(tail.events.len());
                 if stream.bound(fence, &tail, &opening) == Delivered::Gap {
@@ -144,6 +136,30 @@ impl Hub {
                 stream.outlet.end(StreamEnd::Failed);
                 Err(error.into())
             }
+        }
+    }
+
+    /// Older sockets of a stream that is now bound under `fence` give way, here or elsewhere.
+    async fn displace(
+        &self,
+        live: &Live,
+        stream: &LocalStream,
+        fence: Fence,
+        previous: Option<Binding>,
+        takeover: Takeover,
+    ) {
+        let key = &stream.key;
+        if live.streams_named(&key.stream).iter().any(|older| older.has_older_elsewhere()) {
+            stream.set_older_elsewhere();
+        }
+        let Some(previous) = previous.filter(|binding| binding.fence < fence) else { return };
+        if previous.node == self.inner.node {
+            give_way(live, key, fence, takeover);
+        } else {
+            stream.set_older_elsewhere();
+            let rebound = Envelope::Rebound { stream: key.clone(), fence, takeover };
+            // Lost, it is found by the fence at the other node's next append or resync.
+            let _ = self.inner.bus.send(&previous.node, rebound).await;
         }
     }
 
@@ -176,13 +192,27 @@ impl Hub {
         }
     }
 
-    /// When a newer GET stream ends, an older one that is still open hears again.
-    pub(super) async fn promote_silent(&self, live: &Arc<Live>, name: &StreamId) {
-        if live.holder(name).is_some() {
+    /// When a newer GET stream ends, an older one that is still open hears again: here, or else at
+    /// the node that holds it.
+    pub(super) async fn give_back(&self, live: &Arc<Live>, ended: &LocalStream) {
+        if ended.is_silent() || self.promote_silent(live, &ended.key.stream).await {
             return;
         }
+        if ended.has_older_elsewhere() {
+            let released = Envelope::Released { stream: ended.key.clone() };
+            if let Err(error) = self.inner.bus.announce(&self.inner.node, released).await {
+                tracing::debug!(stream = %ended.key, %error, "an older stream elsewhere stays silent");
+            }
+        }
+    }
+
+    /// Whether a socket of this stream is here, and hears.
+    pub(super) async fn promote_silent(&self, live: &Arc<Live>, name: &StreamId) -> bool {
+        if live.holder(name).is_some() {
+            return true;
+        }
         let silent = live.streams_named(name).into_iter().filter(|stream| stream.is_silent());
-        let Some(stream) = silent.max_by_key(|stream| stream.fence()) else { return };
+        let Some(stream) = silent.max_by_key(|stream| stream.fence()) else { return false };
         let attach = Attach {
             stream: stream.key.clone(),
             node: self.inner.node.clone(),
@@ -191,11 +221,13 @@ impl Hub {
             not_after_ms: None,
         };
         match self.store().attach(&attach).await {
-            Ok(Attached::Bound { fence, tail, .. }) => {
+            Ok(Attached::Bound { fence, tail, previous, .. }) => {
+                self.displace(live, &stream, fence, previous, Takeover::Second).await;
                 stream.promoted(fence, &tail);
             }
             Ok(_) | Err(_) => stream.end_with_retry(StreamEnd::Failed, self.retry()),
         }
+        true
     }
 
     /// The client keeps its position, and comes back with it.

@@ -164,7 +164,7 @@ impl Hub {
         }
         match stream.key.stream.kind() {
             StreamKind::Post => {}
-            StreamKind::Get => self.promote_silent(live, &stream.key.stream).await,
+            StreamKind::Get => self.give_back(live, stream).await,
             StreamKind::HttpSse => self.inner.graces.start(live.id.clone()),
         }
     }

@@ -128,6 +128,14 @@ impl Hub {
                     give_way(&live, &stream, fence, takeover);
                 }
             }
+            Envelope::Released { stream } => {
+                if let Some(live) = self.inner.registry.known(&stream.session) {
+                    let hub = self.clone();
+                    self.inner.tasks.spawn_until_stopped(async move {
+                        hub.promote_silent(&live, &stream.stream).await;
+                    });
+                }
+            }
             Envelope::SessionEnded { session } => {
                 if let Some(live) = self.inner.registry.forget(&session) {
                     end_streams(&live);

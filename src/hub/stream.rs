@@ -3,6 +3,7 @@
 //! dropped, newer ones wait for the gap to close.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -53,6 +54,8 @@ pub(crate) struct LocalStream {
     pub outlet: Outlet,
     framing: Framing,
     writer: Mutex<Writer>,
+    /// Another node may hold an older, silent socket of this stream.
+    older_elsewhere: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -74,7 +77,13 @@ impl LocalStream {
             early: Vec::new(),
             said_retry: false,
         };
-        Self { key, outlet: Outlet::new(buffer), framing, writer: Mutex::new(writer) }
+        Self {
+            key,
+            outlet: Outlet::new(buffer),
+            framing,
+            writer: Mutex::new(writer),
+            older_elsewhere: AtomicBool::new(false),
+        }
     }
 
     /// The stream is bound: the opening goes first, then the tail, then what arrived meanwhile.
@@ -154,6 +163,14 @@ impl LocalStream {
         if writer.fence.is_some_and(|fence| fence < newer) {
             writer.silent = true;
         }
+    }
+
+    pub(crate) fn has_older_elsewhere(&self) -> bool {
+        self.older_elsewhere.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_older_elsewhere(&self) {
+        self.older_elsewhere.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_silent(&self) -> bool {

@@ -16,6 +16,8 @@ pub enum Envelope {
     /// The stream was bound to another socket under this fence: whoever holds it under an older one
     /// lets go.
     Rebound { stream: StreamKey, fence: Fence, takeover: Takeover },
+    /// The newest socket of this stream is gone: whoever holds an older, silent one binds it anew (L19).
+    Released { stream: StreamKey },
     /// The session is over: its streams end, and nothing of it may be served from a cache.
     SessionEnded { session: SessionId },
 }

@@ -2,9 +2,13 @@
 
 mod answers;
 mod cutting;
+mod faults;
+mod forms;
 mod limits;
 mod nodes;
+mod passage;
 mod refusals;
 mod resuming;
 mod statuses;
+mod times;
 mod upstreams;

@@ -2,6 +2,7 @@
 //! the wire.
 
 mod client;
+mod faults;
 mod hand;
 mod socket;
 mod upstream;
@@ -14,9 +15,10 @@ use holdfast::hub::Hub;
 use holdfast::lifecycle::Ending;
 
 pub(crate) use client::{Client, POST, Reply, Stream, read};
-pub(crate) use hand::{Hand, call, step, steps};
+pub(crate) use faults::{Faults, faulty};
+pub(crate) use hand::{Hand, Written, call, step, steps};
 pub(crate) use socket::{Heard, Socket};
-pub(crate) use upstream::{Upstream, accepted, initialized, json, sse, status};
+pub(crate) use upstream::{Asked, Upstream, accepted, initialized, json, sse, status};
 
 /// A node on free ports.
 pub(crate) struct Gateway {

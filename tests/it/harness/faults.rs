@@ -1,0 +1,161 @@
+//! Shared state that fails when told to: a store that is away, or says too late what it did, and a
+//! bus that loses what it is given.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use holdfast::app::Shared;
+use holdfast::domain::{
+    Fence, NodeId, Principal, ServerName, Session, SessionId, SessionPart, StreamKey, Transport,
+};
+use holdfast::ports::{
+    Append, Appended, Attach, Attached, Begin, Begun, Bus, BusError, CloseIf, Closed, Durability, Envelope,
+    Inbox, Opened, Page, PortFuture, Query, SessionStore, Steal, Stolen, StoreError, Updated,
+};
+
+/// What is broken now.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    /// The store is away: nothing runs.
+    pub away: AtomicBool,
+    /// Every append runs, and its answer is lost once: the caller repeats it.
+    pub forgetful: AtomicBool,
+    /// The bus takes messages and loses them.
+    pub deaf: AtomicBool,
+    lost_last: AtomicBool,
+}
+
+impl Faults {
+    fn store(&self) -> Result<(), StoreError> {
+        if self.away.load(Ordering::SeqCst) { Err(StoreError::Unavailable) } else { Ok(()) }
+    }
+
+    pub(crate) fn set(fault: &AtomicBool, broken: bool) {
+        fault.store(broken, Ordering::SeqCst);
+    }
+}
+
+/// The same state, behind faults.
+pub(crate) fn faulty(shared: Shared) -> (Shared, Arc<Faults>) {
+    let faults: Arc<Faults> = Arc::default();
+    let store = FaultyStore { store: shared.store, faults: faults.clone() };
+    let bus = FaultyBus { bus: shared.bus, faults: faults.clone() };
+    (Shared { store: Arc::new(store), bus: Arc::new(bus) }, faults)
+}
+
+#[derive(Debug)]
+struct FaultyStore {
+    store: Arc<dyn SessionStore>,
+    faults: Arc<Faults>,
+}
+
+macro_rules! pass {
+    ($self:ident, $call:expr) => {
+        Box::pin(async move {
+            $self.faults.store()?;
+            $call.await
+        })
+    };
+}
+
+impl SessionStore for FaultyStore {
+    fn durability(&self) -> Durability {
+        self.store.durability()
+    }
+
+    fn open<'a>(
+        &'a self,
+        id: &'a SessionId,
+        server: &'a ServerName,
+        owner: &'a Principal,
+        transport: Transport,
+    ) -> PortFuture<'a, Result<Opened, StoreError>> {
+        pass!(self, self.store.open(id, server, owner, transport))
+    }
+
+    fn load<'a>(&'a self, id: &'a SessionId) -> PortFuture<'a, Result<Option<Session>, StoreError>> {
+        pass!(self, self.store.load(id))
+    }
+
+    fn update<'a>(
+        &'a self,
+        id: &'a SessionId,
+        part: SessionPart,
+    ) -> PortFuture<'a, Result<Updated, StoreError>> {
+        pass!(self, self.store.update(id, part))
+    }
+
+    fn begin<'a>(&'a self, begin: &'a Begin) -> PortFuture<'a, Result<Begun, StoreError>> {
+        pass!(self, self.store.begin(begin))
+    }
+
+    fn append<'a>(&'a self, append: &'a Append) -> PortFuture<'a, Result<Appended, StoreError>> {
+        Box::pin(async move {
+            self.faults.store()?;
+            let appended = self.store.append(append).await;
+            let forgetful = self.faults.forgetful.load(Ordering::SeqCst);
+            if forgetful && !self.faults.lost_last.fetch_xor(true, Ordering::SeqCst) {
+                return Err(StoreError::Unknown);
+            }
+            appended
+        })
+    }
+
+    fn steal<'a>(&'a self, steal: &'a Steal) -> PortFuture<'a, Result<Stolen, StoreError>> {
+        pass!(self, self.store.steal(steal))
+    }
+
+    fn attach<'a>(&'a self, attach: &'a Attach) -> PortFuture<'a, Result<Attached, StoreError>> {
+        pass!(self, self.store.attach(attach))
+    }
+
+    fn release<'a>(&'a self, stream: &'a StreamKey, fence: Fence) -> PortFuture<'a, Result<(), StoreError>> {
+        pass!(self, self.store.release(stream, fence))
+    }
+
+    fn touch<'a>(&'a self, sessions: &'a [SessionId]) -> PortFuture<'a, Result<Vec<SessionId>, StoreError>> {
+        pass!(self, self.store.touch(sessions))
+    }
+
+    fn close<'a>(
+        &'a self,
+        id: &'a SessionId,
+        condition: &'a CloseIf,
+    ) -> PortFuture<'a, Result<Option<Closed>, StoreError>> {
+        pass!(self, self.store.close(id, condition))
+    }
+
+    fn reap<'a>(&'a self, limit: usize) -> PortFuture<'a, Result<Vec<Closed>, StoreError>> {
+        pass!(self, self.store.reap(limit))
+    }
+
+    fn find<'a>(&'a self, query: &'a Query) -> PortFuture<'a, Result<Page, StoreError>> {
+        pass!(self, self.store.find(query))
+    }
+}
+
+#[derive(Debug)]
+struct FaultyBus {
+    bus: Arc<dyn Bus>,
+    faults: Arc<Faults>,
+}
+
+impl Bus for FaultyBus {
+    fn open_inbox(&self, node: &NodeId) -> Inbox {
+        self.bus.open_inbox(node)
+    }
+
+    fn send<'a>(&'a self, to: &'a NodeId, envelope: Envelope) -> PortFuture<'a, Result<(), BusError>> {
+        if self.faults.deaf.load(Ordering::SeqCst) {
+            return Box::pin(async { Ok(()) });
+        }
+        self.bus.send(to, envelope)
+    }
+
+    fn announce<'a>(&'a self, from: &'a NodeId, envelope: Envelope) -> PortFuture<'a, Result<(), BusError>> {
+        if self.faults.deaf.load(Ordering::SeqCst) {
+            return Box::pin(async { Ok(()) });
+        }
+        self.bus.announce(from, envelope)
+    }
+}
