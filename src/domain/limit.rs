@@ -9,6 +9,7 @@ pub enum Limit {
     StreamsPerSession,
     RequestsPerSession,
     SubscriptionsPerSession,
+    HeaderBytes,
     BodyBytes,
     Connections,
     SlowReader,
@@ -17,12 +18,13 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Sessions,
         Self::Streams,
         Self::StreamsPerSession,
         Self::RequestsPerSession,
         Self::SubscriptionsPerSession,
+        Self::HeaderBytes,
         Self::BodyBytes,
         Self::Connections,
         Self::SlowReader,
@@ -39,6 +41,7 @@ impl Limit {
             Self::StreamsPerSession => "limits.streams_per_session_max",
             Self::RequestsPerSession => "limits.requests_per_session_max",
             Self::SubscriptionsPerSession => "limits.subscriptions_per_session_max",
+            Self::HeaderBytes => "http.header_bytes_max",
             Self::BodyBytes => "http.body_bytes_max",
             Self::Connections => "http.connections_max",
             Self::SlowReader => "streams.buffer_events_max",

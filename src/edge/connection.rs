@@ -7,6 +7,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
@@ -15,8 +19,11 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::listener::ListenerConfig;
+use super::response;
 use super::stuck::Unstuck;
+use crate::domain::Limit;
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::protocol::jsonrpc::codes;
 use crate::telemetry::Metrics;
 
 /// How an HTTP/2 connection begins (RFC 9113, 3.4). No method of HTTP/1.1 is called PRI.
@@ -59,8 +66,7 @@ impl Protocols {
             .timer(TokioTimer::new())
             .header_read_timeout(config.header_timeout)
             .max_buf_size(config.header_bytes_max.max(8 * 1024))
-            .max_headers(128)
-            .pipeline_flush(true);
+            .max_headers(128);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -69,6 +75,8 @@ impl Protocols {
             .max_pending_accept_reset_streams(32)
             .keep_alive_interval(Duration::from_secs(20));
         let ListenerConfig { header_timeout, write_timeout, .. } = *config;
+        let head = (config.header_bytes_max, metrics.clone());
+        let routes = routes.layer(from_fn_with_state(head, head_fits));
         Self { http1, http2, routes, header_timeout, write_timeout, lifecycle, metrics }
     }
 
@@ -81,11 +89,11 @@ impl Protocols {
         match spoken {
             Spoken::Http1 => {
                 let connection = self.http1.serve_connection(io, service);
-                finish(Box::pin(watcher.watch(connection)), stopped).await;
+                finish(Box::pin(watcher.watch(connection)), stopped, &self.metrics).await;
             }
             Spoken::Http2 => {
                 let connection = self.http2.serve_connection(io, service);
-                finish(Box::pin(watcher.watch(connection)), stopped).await;
+                finish(Box::pin(watcher.watch(connection)), stopped, &self.metrics).await;
             }
             Spoken::Nothing => {}
         }
@@ -108,6 +116,7 @@ impl Protocols {
 async fn finish(
     connection: Pin<Box<impl Future<Output = Result<(), hyper::Error>>>>,
     stopped: CancellationToken,
+    metrics: &Metrics,
 ) {
     let stop = async {
         stopped.cancelled().await;
@@ -115,10 +124,30 @@ async fn finish(
     };
     tokio::select! {
         served = connection => if let Err(error) = served {
+            if error.is_parse_too_large() {
+                metrics.limit_hit(Limit::HeaderBytes);
+            }
             tracing::debug!(%error, "a connection broke");
         },
         () = stop => {}
     }
+}
+
+/// Exactly: hyper refuses only what its read buffer, which grows in large steps, can't hold.
+async fn head_fits(
+    State((bytes_max, metrics)): State<(usize, Metrics)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let headers =
+        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    if target + headers.sum::<usize>() <= bytes_max {
+        return next.run(request).await;
+    }
+    metrics.limit_hit(Limit::HeaderBytes);
+    let why = format!("the request's head is larger than {bytes_max} bytes (http.header_bytes_max)");
+    response::error(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, codes::SERVER, &why)
 }
 
 /// Looks at the first bytes and leaves them where they are.

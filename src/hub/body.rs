@@ -18,7 +18,7 @@ use super::live::Live;
 use super::outlet::Outlet;
 use super::stream::LocalStream;
 use super::{Hub, StreamPlace};
-use crate::domain::StreamKind;
+use crate::domain::{Limit, StreamKind};
 use crate::protocol::sse::KEEP_ALIVE;
 use crate::telemetry::StreamEnd;
 
@@ -94,7 +94,11 @@ impl Drop for StreamBody {
             Feed::Passing { outlet, .. } => &**outlet,
         };
         outlet.end(StreamEnd::ClientGone);
-        self.hub.inner.metrics.stream_ended(outlet.ended().unwrap_or(StreamEnd::ClientGone));
+        let end = outlet.ended().unwrap_or(StreamEnd::ClientGone);
+        self.hub.inner.metrics.stream_ended(end);
+        if end == StreamEnd::Lagged {
+            self.hub.inner.metrics.limit_hit(Limit::SlowReader);
+        }
         if let Feed::Session { live, stream } = &self.feed {
             live.leave_stream(stream);
             let release = Release { live: live.clone(), stream: stream.clone(), place: self.place.take() };

@@ -51,8 +51,8 @@ impl Outlet {
         Self { state: Mutex::new(state), buffer }
     }
 
-    /// Queues an event. A queue that is full ends the stream at once: what was queued is dropped, and
-    /// the client comes back for it with its position.
+    /// Queues an event. A queue that is full ends the stream: what it holds can still be read, so that
+    /// the reader gets on however slow it is, and comes back for the rest with its position.
     pub(super) fn push(&self, frame: Bytes) {
         let mut state = self.lock();
         if state.end.is_some() {
@@ -61,8 +61,6 @@ impl Outlet {
         let full = state.frames.len() >= self.buffer.events_max
             || state.queued_bytes + frame.len() > self.buffer.bytes_max.max(frame.len());
         if full {
-            state.frames = VecDeque::new();
-            state.queued_bytes = 0;
             state.end = Some(StreamEnd::Lagged);
         } else {
             state.last_event = Instant::now();
@@ -170,12 +168,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_reader_loses_its_stream_and_its_queue() {
+    async fn a_slow_reader_loses_its_stream_and_nothing_of_its_queue() {
         let outlet = outlet(2, 100);
         outlet.push(Bytes::from_static(b"1"));
         outlet.push(Bytes::from_static(b"2"));
         outlet.push(Bytes::from_static(b"3"));
         assert_eq!(outlet.ended(), Some(StreamEnd::Lagged));
+        outlet.push(Bytes::from_static(b"4"));
+        assert_eq!(read(&outlet), Poll::Ready(Some(Bytes::from_static(b"1"))));
+        assert_eq!(read(&outlet), Poll::Ready(Some(Bytes::from_static(b"2"))));
         assert_eq!(read(&outlet), Poll::Ready(None));
     }
 

@@ -1,9 +1,12 @@
 //! What clients and upstreams see of a node, over real HTTP.
 
 mod answers;
+mod breaks;
 mod cutting;
 mod faults;
 mod forms;
+mod hostile;
+mod keeping;
 mod limits;
 mod nodes;
 mod passage;

@@ -72,10 +72,19 @@ impl Written {
         self.raw(&format!("data: {message}\n\n")).await;
     }
 
+    /// With an event id of the upstream's.
+    pub(crate) async fn say_as(&self, id: &str, message: &Value) {
+        self.raw(&format!("id: {id}\ndata: {message}\n\n")).await;
+    }
+
     /// The result of what was asked, and the end.
     pub(crate) async fn finish(self) {
         let result = value!({ "jsonrpc": "2.0", "id": self.asked.body["id"], "result": { "ok": true } });
         self.say(&result).await;
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.send.is_closed()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -23,7 +23,19 @@ pub(crate) struct Heard {
 impl Socket {
     /// Sends exactly these bytes.
     pub(crate) async fn send(base: &str, bytes: &[u8]) -> Self {
-        let mut stream = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
+        Self::over(TcpSocket::new_v4().unwrap(), base, bytes).await
+    }
+
+    /// The kernel takes only a little for it before somebody reads.
+    pub(crate) async fn narrow(base: &str, bytes: &[u8]) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(128 << 10).unwrap();
+        Self::over(socket, base, bytes).await
+    }
+
+    async fn over(socket: TcpSocket, base: &str, bytes: &[u8]) -> Self {
+        let address = base.trim_start_matches("http://").parse().unwrap();
+        let mut stream = socket.connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         // A peer that has seen enough may close before everything is written.
         let _ = tokio::time::timeout(PATIENCE, stream.write_all(bytes)).await.expect("written in time");
@@ -47,6 +59,10 @@ impl Socket {
         Self::send(base, format!("{text}\r\n{body}").as_bytes()).await
     }
 
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
     /// Reads until `enough` says so of what is there, or the peer closes.
     pub(crate) async fn read_until(&mut self, enough: impl Fn(&[u8]) -> bool) -> &[u8] {
         let reading = async {
@@ -60,6 +76,17 @@ impl Socket {
         };
         tokio::time::timeout(PATIENCE, reading).await.expect("enough, or the end, in time");
         &self.read
+    }
+
+    /// Everything up to the end of the connection.
+    pub(crate) async fn read_to_end(&mut self) -> String {
+        String::from_utf8_lossy(self.read_until(|_| false).await).into_owned()
+    }
+
+    /// The whole answer, which comes in chunks.
+    pub(crate) async fn hear_all(&mut self) -> Heard {
+        let read = self.read_until(|read| read.ends_with(b"\r\n0\r\n\r\n")).await;
+        parse(read).map(|(heard, _)| heard).expect("an answer")
     }
 
     /// The answer, once `enough` is said of its body, or it is complete.
