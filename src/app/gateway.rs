@@ -119,7 +119,7 @@ impl Gateway {
         let client = HttpClient::new(&settings::http_client(config))?;
         let hub = Hub::start(Parts {
             config: settings::hub(config),
-            node: NodeId::incarnate("node"),
+            node: NodeId::incarnate(&config.cluster.node_name),
             store: shared.store,
             bus: shared.bus,
             servers: settings::servers(config, &client)?,
@@ -189,6 +189,7 @@ impl Gateway {
         self.hub.end_streams();
         self.until(Instant::now() + LAST_MOMENT, Hub::is_quiet).await;
         let _ = tokio::time::timeout_at(last, self.hub.close_own_sessions()).await;
+        let _ = tokio::time::timeout(LAST_MOMENT, self.hub.leave()).await;
         let ending = self.tasks.finish(LAST_MOMENT.max(last.saturating_duration_since(Instant::now()))).await;
         self.lifecycle.advance(Phase::Stopped);
         match ending {

@@ -66,6 +66,7 @@ pub(super) fn hub(config: &Config) -> hub::Config {
         session_idle_timeout: config.sessions.idle_timeout,
         sse_grace: config.sessions.sse_grace,
         cache_ttl: config.sessions.cache_ttl,
+        lease: config.cluster.lease,
         // What the gateway does of its own, whichever server it is for.
         own_timeout: config.requests.timeout,
     }

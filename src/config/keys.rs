@@ -77,6 +77,7 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
         limits: s.section("limits", session::LIMITS, session::limits),
         requests: s.section("requests", session::REQUESTS, session::requests),
         upstream: s.section("upstream", node::UPSTREAM, node::upstream),
+        cluster: s.section("cluster", node::CLUSTER, node::cluster),
         shutdown: s.section("shutdown", node::SHUTDOWN, node::shutdown),
         telemetry: s.section("telemetry", node::TELEMETRY, node::telemetry),
         servers: s.map("servers", SERVERS, |_, s| server(s)),

@@ -24,6 +24,7 @@ pub struct Config {
     pub limits: LimitsConfig,
     pub requests: RequestsConfig,
     pub upstream: UpstreamConfig,
+    pub cluster: ClusterConfig,
     pub shutdown: ShutdownConfig,
     pub telemetry: TelemetryConfig,
     pub servers: BTreeMap<String, ServerConfig>,
@@ -136,6 +137,13 @@ pub struct UpstreamConfig {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+pub struct ClusterConfig {
+    /// What the node is called; its incarnation is added.
+    pub node_name: String,
+    pub lease: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShutdownConfig {
     pub timeout: Duration,
 }

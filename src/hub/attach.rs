@@ -159,7 +159,7 @@ impl Hub {
             stream.set_older_elsewhere();
             let rebound = Envelope::Rebound { stream: key.clone(), fence, takeover };
             // Lost, it is found by the fence at the other node's next append or resync.
-            let _ = self.inner.bus.send(&previous.node, rebound).await;
+            let _ = self.inner.mail.send(&previous.node, rebound).await;
         }
     }
 
@@ -200,7 +200,7 @@ impl Hub {
         }
         if ended.has_older_elsewhere() {
             let released = Envelope::Released { stream: ended.key.clone() };
-            if let Err(error) = self.inner.bus.announce(&self.inner.node, released).await {
+            if let Err(error) = self.inner.mail.announce(released).await {
                 tracing::debug!(stream = %ended.key, %error, "an older stream elsewhere stays silent");
             }
         }

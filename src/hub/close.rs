@@ -58,7 +58,7 @@ impl Hub {
             end_streams(&live);
         }
         let ended = Envelope::SessionEnded { session: id };
-        if let Err(error) = self.inner.bus.announce(&self.inner.node, ended).await {
+        if let Err(error) = self.inner.mail.announce(ended).await {
             tracing::debug!(%error, "other nodes learn of a session's end when their caches do");
         }
         let server = self.inner.servers.get(Some(closed.session.server.as_str()));

@@ -222,6 +222,7 @@ impl Exchange {
             runner: self.hub.inner.node.clone(),
             lifetime: self.times.timeout_max + self.times.cancel_grace,
             bind,
+            upstream_event: None,
         };
         Ok(self.hub.store().begin(&begin).await?)
     }

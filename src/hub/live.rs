@@ -84,7 +84,7 @@ impl Live {
     }
 
     /// What is cached is not to be trusted any more.
-    pub(super) fn expire(&self) {
+    fn expire(&self) {
         self.stale.store(true, Ordering::Relaxed);
     }
 
@@ -279,6 +279,15 @@ impl Registry {
         let mut shard = self.shard(id);
         shard.forgotten += 1;
         shard.sessions.remove(id)
+    }
+
+    /// Nothing that was read up to now is trusted, nor what is being read.
+    pub(super) fn distrust(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().expect("no panic while holding it");
+            shard.forgotten += 1;
+            shard.sessions.values().for_each(|live| live.expire());
+        }
     }
 
     /// Every session held, a shard at a time; idle ones with stale facts are dropped.

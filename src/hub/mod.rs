@@ -9,14 +9,18 @@ mod close;
 mod deliver;
 mod error;
 mod exchange;
+mod inbox;
 mod janitor;
 mod live;
+mod mail;
 mod modern;
+mod nodes;
 mod open;
 mod outlet;
 mod post;
 mod pump;
 mod reopen;
+mod resync;
 mod server;
 mod stateless;
 mod stream;
@@ -56,6 +60,8 @@ pub struct Config {
     /// How long an HTTP+SSE session outlives its stream (S5), and an upstream's stream its client's.
     pub sse_grace: Duration,
     pub cache_ttl: Duration,
+    /// A node without a sign of life for this long is suspected to be dead.
+    pub lease: Duration,
     /// For what the gateway does of its own: a store that is away is asked again for this long.
     pub own_timeout: Duration,
 }
@@ -105,6 +111,10 @@ struct Inner {
     node: NodeId,
     store: Arc<dyn SessionStore>,
     bus: Arc<dyn Bus>,
+    mail: mail::Mail,
+    nodes: nodes::Nodes,
+    /// Asks for a look at all streams: something may have been missed.
+    resync: tokio::sync::Notify,
     servers: Servers,
     metrics: Metrics,
     tasks: Tasks,
@@ -137,6 +147,9 @@ impl Hub {
         let inner = Inner {
             registry: Registry::new(parts.config.cache_ttl),
             config: parts.config,
+            mail: mail::Mail::new(parts.node.clone(), parts.bus.clone()),
+            nodes: nodes::Nodes::default(),
+            resync: tokio::sync::Notify::new(),
             node: parts.node,
             store: parts.store,
             bus: parts.bus,
@@ -152,6 +165,9 @@ impl Hub {
         };
         let hub = Self { inner: Arc::new(inner) };
         hub.inner.tasks.spawn_until_stopped(hub.clone().watch_inbox());
+        hub.inner.tasks.spawn_until_stopped(hub.clone().keep_lease());
+        hub.inner.tasks.spawn_until_stopped(hub.clone().keep_tally());
+        hub.inner.tasks.spawn_until_stopped(hub.clone().keep_in_sync());
         hub.inner.tasks.spawn_until_stopped(hub.clone().keep_house());
         // Not dropped at the stop: what is released last is released too.
         hub.inner.tasks.spawn(hub.clone().release_streams());

@@ -97,6 +97,7 @@ impl Hub {
             runner: self.inner.node.clone(),
             lifetime: server.requests.timeout_max,
             bind: false,
+            upstream_event: None,
         };
         let fence = match self.store().begin(&begin).await? {
             Begun::Recorded { fence, .. } => fence,

@@ -203,6 +203,18 @@ impl LocalStream {
         );
     }
 
+    /// Whether what the server says unasked belongs here.
+    pub(crate) fn hears_unasked(&self) -> bool {
+        let writer = self.lock();
+        self.key.stream.kind() != StreamKind::Post && writer.fence.is_some() && !writer.silent
+    }
+
+    /// A hint: no id, not logged, may be repeated.
+    pub(crate) fn hint(&self, notification: &[u8]) {
+        self.outlet
+            .push(Frame { event: Some("message"), data: Some(notification), ..Frame::default() }.encode());
+    }
+
     pub(crate) fn event_id(&self, number: EventNumber) -> EventId {
         let session = (self.key.stream.kind() == StreamKind::HttpSse).then(|| self.key.session.clone());
         EventId { session, stream: self.key.stream.clone(), number }

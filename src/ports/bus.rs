@@ -2,17 +2,37 @@
 //! the store, and the bus only says that it is there.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::PortFuture;
-use crate::domain::{Event, Fence, NodeId, SessionId, StreamKey};
+use crate::domain::{Event, Fence, NodeId, Payload, RequestId, ServerName, SessionId, StreamKey};
+
+/// An envelope on its way. Its number shows the receiver what it missed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parcel {
+    pub from: NodeId,
+    pub lane: Lane,
+    /// Counts what `from` sent on this lane, from 1; a [`Envelope::Tally`] repeats the last one.
+    pub number: u64,
+    pub envelope: Envelope,
+}
+
+/// Numbers are counted apart for each receiver, and for what goes to all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lane {
+    Direct,
+    All,
+}
 
 /// What one node tells another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Envelope {
     /// An event was appended to a stream that the receiver holds.
     Appended { to: StreamKey, fence: Fence, event: Event, last: bool },
+    /// The same for an event that is too large to travel: the receiver reads the log.
+    Doorbell { to: StreamKey, fence: Fence },
     /// The stream was bound to another socket under this fence: whoever holds it under an older one
     /// lets go.
     Rebound { stream: StreamKey, fence: Fence, takeover: Takeover },
@@ -20,6 +40,14 @@ pub enum Envelope {
     Released { stream: StreamKey },
     /// The session is over: its streams end, and nothing of it may be served from a cache.
     SessionEnded { session: SessionId },
+    /// The client no longer waits for this request: whoever runs it may end it.
+    Cancelled { session: SessionId, request: RequestId },
+    /// A session's streams are to be closed; their clients come back.
+    CloseStreams { session: SessionId },
+    /// A hint to every session of a server, or of all: a notification without id, not logged.
+    Hint { server: Option<ServerName>, notification: Payload },
+    /// Nothing new: the number of the last parcel.
+    Tally,
 }
 
 /// How a stream came to another socket.
@@ -47,19 +75,23 @@ pub enum BusError {
 /// lost, and the receiver is told by [`Inbox::missed`].
 #[derive(Debug)]
 pub struct Inbox {
-    pub messages: mpsc::Receiver<Envelope>,
+    pub messages: mpsc::Receiver<Parcel>,
     /// Changes whenever messages may have been lost: drop caches, re-read what is held (resync).
     pub missed: tokio::sync::watch::Receiver<u64>,
 }
 
 /// Between nodes: to one, or to all.
 pub trait Bus: Send + Sync + Debug + 'static {
-    /// Opens this node's inbox. Once per incarnation.
+    /// Opens this node's inbox. Once per incarnation; dropping it closes it.
     fn open_inbox(&self, node: &NodeId) -> Inbox;
 
-    /// Hands a message to one node, at most once.
-    fn send<'a>(&'a self, to: &'a NodeId, envelope: Envelope) -> PortFuture<'a, Result<(), BusError>>;
+    /// Hands a parcel to one node, at most once.
+    fn send<'a>(&'a self, to: &'a NodeId, parcel: Parcel) -> PortFuture<'a, Result<(), BusError>>;
 
-    /// Hands a message to every node but the sender, at most once each.
-    fn announce<'a>(&'a self, from: &'a NodeId, envelope: Envelope) -> PortFuture<'a, Result<(), BusError>>;
+    /// Hands a parcel to every node but the sender, at most once each.
+    fn announce(&self, parcel: Parcel) -> PortFuture<'_, Result<(), BusError>>;
+
+    /// Asks whether a node's process answers, for at most `patience`. It tells of the process and
+    /// of the way to it, not of what its inbox holds.
+    fn ping<'a>(&'a self, node: &'a NodeId, patience: Duration) -> PortFuture<'a, Result<(), BusError>>;
 }

@@ -2,15 +2,19 @@
 //! adapter keeps (tests/it/contract holds each adapter to them).
 
 mod bus;
+mod inspect;
+mod node;
 mod store;
 
 use std::future::Future;
 use std::pin::Pin;
 
-pub use bus::{Bus, BusError, Envelope, Inbox, Takeover};
+pub use bus::{Bus, BusError, Envelope, Inbox, Lane, Parcel, Takeover};
+pub use inspect::{Inspected, SEEN_EVENTS, SeenStream};
+pub use node::{Beat, Lease, SeenNode};
 pub use store::{
-    Append, Appended, Attach, Attached, Begin, Begun, Bounds, CloseIf, Closed, Durability, LogBounds, Opened,
-    Page, Producer, Query, SessionStore, Steal, Stolen, StoreError, Tail, Updated,
+    Append, Appended, Attach, Attached, Begin, Begun, Bounds, CloseIf, Closed, Durability, LogBounds, Mark,
+    Opened, Page, Producer, Query, SessionStore, Steal, Stolen, StoreError, Tail, Updated,
 };
 
 /// A port call boxes one future.

@@ -8,7 +8,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use super::PortFuture;
+use super::{Beat, Inspected, Lease, PortFuture, SeenNode};
 use crate::domain::{
     Binding, Event, EventNumber, Fence, NodeId, Payload, Principal, RequestId, RunningRecord, ServerName,
     Session, SessionId, SessionPart, StreamId, StreamKey, Transport, UpstreamHandle,
@@ -82,6 +82,8 @@ pub struct Begin {
     pub lifetime: Duration,
     /// Bind the stream to the runner at once: it holds the POST's socket.
     pub bind: bool,
+    /// Where the upstream's answer can be resumed, if it said so already.
+    pub upstream_event: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,6 +139,16 @@ pub enum Appended {
     Gone,
 }
 
+/// Remembers how far the upstream's answer was read, when no message came with its event id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    pub stream: StreamKey,
+    pub request: RequestId,
+    /// The runner's; under any other nothing changes.
+    pub fence: Fence,
+    pub upstream_event: String,
+}
+
 /// Takes a dead runner's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Steal {
@@ -178,6 +190,11 @@ pub enum Attached {
         /// What still runs towards this stream.
         running: Vec<RunningRecord>,
         previous: Option<Binding>,
+        /// The newest fence that the stream was bound under before, if it ever was: about when.
+        last_bound: Option<Fence>,
+        /// The last upstream event id that came with an append without a request: where the
+        /// upstream's own stream can be resumed.
+        upstream_event: Option<String>,
     },
     /// A POST's stream whose last answer is not after the position: nothing will come.
     Ended,
@@ -273,6 +290,8 @@ pub trait SessionStore: Send + Sync + Debug + 'static {
     /// event is in attach's tail, or its append names the newly bound node.
     fn append<'a>(&'a self, append: &'a Append) -> PortFuture<'a, Result<Appended, StoreError>>;
 
+    fn mark<'a>(&'a self, mark: &'a Mark) -> PortFuture<'a, Result<(), StoreError>>;
+
     fn steal<'a>(&'a self, steal: &'a Steal) -> PortFuture<'a, Result<Stolen, StoreError>>;
 
     /// Binds with a new fence, unless it re-asserts. A position is good if it is the top, in the
@@ -298,6 +317,25 @@ pub trait SessionStore: Send + Sync + Debug + 'static {
 
     /// Sessions, paged by id.
     fn find<'a>(&'a self, query: &'a Query) -> PortFuture<'a, Result<Page, StoreError>>;
+
+    /// Shows a session without counting as use of it.
+    fn inspect<'a>(&'a self, id: &'a SessionId) -> PortFuture<'a, Result<Option<Inspected>, StoreError>>;
+
+    /// Remembers when a server last gave this hint, a notification's method such as
+    /// `notifications/tools/list_changed`.
+    fn hint<'a>(&'a self, server: &'a ServerName, method: &'a str) -> PortFuture<'a, Result<(), StoreError>>;
+
+    /// Each hint of a server, with the store's time in ms at which it was last given.
+    fn hints<'a>(&'a self, server: &'a ServerName) -> PortFuture<'a, Result<Vec<(String, u64)>, StoreError>>;
+
+    /// Renews a node's lease, and answers who else has one.
+    fn beat<'a>(&'a self, lease: &'a Lease) -> PortFuture<'a, Result<Beat, StoreError>>;
+
+    /// Gives a lease back: the node counts as gone at once.
+    fn leave<'a>(&'a self, node: &'a NodeId) -> PortFuture<'a, Result<(), StoreError>>;
+
+    /// The nodes with a lease, in the order of their ids.
+    fn nodes(&self) -> PortFuture<'_, Result<Vec<SeenNode>, StoreError>>;
 }
 
 /// The handle that `update` settled on, if the session has one.

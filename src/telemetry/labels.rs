@@ -17,6 +17,8 @@ pub enum StreamEnd {
     /// The client came back on another connection.
     Replaced,
     SessionEnded,
+    /// An operator closed it.
+    Closed,
     /// What feeds it failed.
     Failed,
 }
@@ -76,7 +78,7 @@ macro_rules! label {
 
 label!(StreamEnd {
     Finished => "finished", ClientGone => "client_gone", Lagged => "lagged", Idle => "idle",
-    Draining => "draining", Replaced => "replaced", SessionEnded => "session_ended", Failed => "failed",
+    Draining => "draining", Replaced => "replaced", SessionEnded => "session_ended", Closed => "closed", Failed => "failed",
 });
 label!(SessionEnd { Deleted => "deleted", Idle => "idle", StreamGone => "stream_gone", Shutdown => "shutdown" });
 label!(ResumeEnd {

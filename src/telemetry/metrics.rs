@@ -49,6 +49,9 @@ struct Inner {
     events_replayed: IntCounter,
     events_duplicate: IntCounter,
     gaps: IntCounter,
+    resyncs: IntCounter,
+    nodes: IntGauge,
+    node_deaths: IntCounter,
     resumes: IntCounterVec,
     exchanges: IntGauge,
     exchange_seconds: HistogramVec,
@@ -101,6 +104,12 @@ impl Metrics {
             events_duplicate: counter(
                 "holdfast_events_duplicate_total",
                 "Events dropped because the stream had them already.",
+            ),
+            nodes: gauge("holdfast_nodes", "Nodes with a lease, as this one saw them last."),
+            node_deaths: counter("holdfast_node_deaths_total", "Other nodes that this one found dead."),
+            resyncs: counter(
+                "holdfast_stream_resyncs_total",
+                "Streams that read their log again because a message between nodes may have been lost.",
             ),
             gaps: counter("holdfast_stream_gaps_total", "Gaps seen by a stream, and closed from the log."),
             resumes: counters("holdfast_resumes_total", "Resumes with Last-Event-ID, by outcome.", "outcome"),
@@ -246,6 +255,18 @@ impl Metrics {
 
     pub fn duplicate(&self) {
         self.inner.events_duplicate.inc();
+    }
+
+    pub fn nodes(&self, alive: usize) {
+        self.inner.nodes.set(i64::try_from(alive).unwrap_or(i64::MAX));
+    }
+
+    pub fn node_died(&self) {
+        self.inner.node_deaths.inc();
+    }
+
+    pub fn resynced(&self, streams: usize) {
+        self.inner.resyncs.inc_by(streams as u64);
     }
 
     pub fn gap(&self) {

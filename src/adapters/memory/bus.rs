@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 use crate::domain::NodeId;
-use crate::ports::{Bus, BusError, Envelope, Inbox, PortFuture};
+use crate::ports::{Bus, BusError, Inbox, Parcel, PortFuture};
 
 /// Joins the nodes of one process.
 #[derive(Debug)]
@@ -21,13 +22,13 @@ pub struct MemoryBus {
 /// The other end of an inbox.
 #[derive(Debug)]
 struct Seat {
-    messages: mpsc::Sender<Envelope>,
+    messages: mpsc::Sender<Parcel>,
     missed: watch::Sender<u64>,
 }
 
 impl Seat {
-    fn hand(&self, envelope: Envelope) -> Result<(), BusError> {
-        self.messages.try_send(envelope).map_err(|error| match error {
+    fn hand(&self, parcel: Parcel) -> Result<(), BusError> {
+        self.messages.try_send(parcel).map_err(|error| match error {
             TrySendError::Full(_) => {
                 self.missed.send_modify(|missed| *missed += 1);
                 BusError::Full
@@ -61,18 +62,18 @@ impl MemoryBus {
         }
     }
 
-    fn send_now(&self, to: &NodeId, envelope: Envelope) -> Result<(), BusError> {
-        let handed = self.seats().get(to).map_or(Err(BusError::NoResponders), |seat| seat.hand(envelope));
+    fn send_now(&self, to: &NodeId, parcel: Parcel) -> Result<(), BusError> {
+        let handed = self.seats().get(to).map_or(Err(BusError::NoResponders), |seat| seat.hand(parcel));
         if handed == Err(BusError::NoResponders) {
             self.forget(to);
         }
         handed
     }
 
-    fn announce_now(&self, from: &NodeId, envelope: &Envelope) {
+    fn announce_now(&self, parcel: &Parcel) {
         let mut left = Vec::new();
-        for (node, seat) in self.seats().iter().filter(|(node, _)| *node != from) {
-            if seat.hand(envelope.clone()) == Err(BusError::NoResponders) {
+        for (node, seat) in self.seats().iter().filter(|(node, _)| **node != parcel.from) {
+            if seat.hand(parcel.clone()) == Err(BusError::NoResponders) {
                 left.push(node.clone());
             }
         }
@@ -90,14 +91,21 @@ impl Bus for MemoryBus {
         Inbox { messages: inbox, missed: missed_inbox }
     }
 
-    fn send<'a>(&'a self, to: &'a NodeId, envelope: Envelope) -> PortFuture<'a, Result<(), BusError>> {
-        Box::pin(async move { self.send_now(to, envelope) })
+    fn send<'a>(&'a self, to: &'a NodeId, parcel: Parcel) -> PortFuture<'a, Result<(), BusError>> {
+        Box::pin(async move { self.send_now(to, parcel) })
     }
 
-    fn announce<'a>(&'a self, from: &'a NodeId, envelope: Envelope) -> PortFuture<'a, Result<(), BusError>> {
+    fn announce(&self, parcel: Parcel) -> PortFuture<'_, Result<(), BusError>> {
         Box::pin(async move {
-            self.announce_now(from, &envelope);
+            self.announce_now(&parcel);
             Ok(())
+        })
+    }
+
+    fn ping<'a>(&'a self, node: &'a NodeId, _: Duration) -> PortFuture<'a, Result<(), BusError>> {
+        Box::pin(async move {
+            let open = self.seats().get(node).is_some_and(|seat| !seat.messages.is_closed());
+            if open { Ok(()) } else { Err(BusError::NoResponders) }
         })
     }
 }

@@ -30,6 +30,9 @@ impl SessionState {
         if stream.binding.is_none() {
             stream.unheld_from.get_or_insert(previous);
         }
+        if append.request.is_none() && append.upstream_event.is_some() {
+            stream.upstream_event.clone_from(&append.upstream_event);
+        }
         let empty = stream.log.front().is_none();
         let cost = stream.log.push(append.payload, now_ms);
         let number = stream.log.top();
@@ -57,7 +60,7 @@ impl SessionState {
         logged
     }
 
-    fn find_record(&self, stream: &StreamId, request: &RequestId, fence: Fence) -> Option<usize> {
+    pub(super) fn find_record(&self, stream: &StreamId, request: &RequestId, fence: Fence) -> Option<usize> {
         self.records.iter().map(|record| &record.running).position(|running| {
             &running.request == request && &running.stream == stream && running.fence == fence
         })
@@ -105,9 +108,18 @@ impl SessionState {
             None => self.draw_fence(now_ms),
         };
         let stream = self.streams.ensure(id, now_ms);
+        let last_bound = stream.newest;
+        let upstream_event = stream.upstream_event.clone();
         let previous = stream.bind(Binding { node: attach.node.clone(), fence });
         let tail = Tail { after, events: stream.log.after(after), ended };
-        Attached::Bound { fence, tail, running: self.running(id).cloned().collect(), previous }
+        Attached::Bound {
+            fence,
+            tail,
+            running: self.running(id).cloned().collect(),
+            previous,
+            last_bound,
+            upstream_event,
+        }
     }
 
     pub(super) fn release(&mut self, id: &StreamId, fence: Fence) {

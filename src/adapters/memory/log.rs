@@ -50,6 +50,16 @@ impl Log {
         cost
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The last `count` numbers, oldest first, with the size of their payloads.
+    pub(super) fn last(&self, count: usize) -> Vec<(EventNumber, usize)> {
+        let skipped = self.entries.len().saturating_sub(count);
+        self.entries.iter().skip(skipped).map(|entry| (entry.number, entry.payload.len())).collect()
+    }
+
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes

@@ -4,6 +4,7 @@
 mod bus;
 mod delivery;
 mod log;
+mod nodes;
 mod session;
 mod shard;
 mod store;

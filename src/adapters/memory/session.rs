@@ -9,7 +9,9 @@ use super::stream::{Stream, Streams};
 use crate::domain::{
     Binding, EventNumber, Fence, NodeId, RequestId, RunningRecord, Session, SessionPart, StreamId, StreamKind,
 };
-use crate::ports::{Begin, Begun, Bounds, CloseIf, Closed, Steal, Stolen, Updated};
+use crate::ports::{
+    Begin, Begun, Bounds, CloseIf, Closed, Inspected, Mark, SEEN_EVENTS, SeenStream, Steal, Stolen, Updated,
+};
 
 /// What a POST's stream costs beside its events.
 pub(super) const STREAM_COST_BYTES: usize = 512;
@@ -210,7 +212,7 @@ impl SessionState {
                 runner: begin.runner.clone(),
                 fence,
                 deadline_ms,
-                upstream_event: None,
+                upstream_event: begin.upstream_event.clone(),
             },
             from: None,
         }));
@@ -253,6 +255,13 @@ impl SessionState {
         refused.map(|(_, request)| request)
     }
 
+    pub(super) fn mark(&mut self, mark: &Mark) {
+        let found = self.find_record(&mark.stream.stream, &mark.request, mark.fence);
+        if let Some(index) = found {
+            self.records[index].running.upstream_event = Some(mark.upstream_event.clone());
+        }
+    }
+
     pub(super) fn steal(&mut self, steal: &Steal, bounds: &Bounds, now_ms: u64) -> Stolen {
         self.settle(bounds, now_ms);
         let mut records = self.records.iter();
@@ -280,8 +289,23 @@ impl SessionState {
         }
     }
 
+    pub(super) fn inspect(&self) -> Inspected {
+        let seen = |(id, stream): (StreamId, &Stream)| SeenStream {
+            stream: id,
+            binding: stream.binding.clone(),
+            top: stream.log.top(),
+            events: stream.log.len(),
+            last: stream.log.last(SEEN_EVENTS),
+        };
+        let mut streams: Vec<_> = self.streams.all().map(seen).collect();
+        streams.sort_by(|one, other| one.stream.cmp(&other.stream));
+        let running = self.records.iter().map(|record| record.running.clone()).collect();
+        Inspected { session: Session::clone(&self.facts), streams, running }
+    }
+
     pub(super) fn close(self) -> Closed {
-        let bound = self.streams.bound();
+        let bound =
+            self.streams.all().filter_map(|(id, stream)| Some((id, stream.binding.clone()?))).collect();
         Closed { session: Arc::unwrap_or_clone(self.facts), bound }
     }
 }

@@ -8,12 +8,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::nodes::{Hints, Nodes};
 use super::session::{SessionState, millis};
 use super::shard::{SHARDS, Shard, shard_of};
-use crate::domain::{Fence, Principal, ServerName, Session, SessionId, SessionPart, StreamKey, Transport};
+use crate::domain::{
+    Fence, NodeId, Principal, ServerName, Session, SessionId, SessionPart, StreamKey, Transport,
+};
 use crate::ports::{
-    Append, Appended, Attach, Attached, Begin, Begun, Bounds, CloseIf, Closed, Durability, Opened, Page,
-    PortFuture, Query, SessionStore, Steal, Stolen, StoreError, Updated,
+    Append, Appended, Attach, Attached, Beat, Begin, Begun, Bounds, CloseIf, Closed, Durability, Inspected,
+    Lease, Mark, Opened, Page, PortFuture, Query, SeenNode, SessionStore, Steal, Stolen, StoreError, Updated,
 };
 
 /// Sessions in this process's memory.
@@ -23,6 +26,8 @@ pub struct MemorySessionStore {
     clock: Clock,
     shards: [Mutex<Shard>; SHARDS],
     sessions: AtomicUsize,
+    nodes: Mutex<Nodes>,
+    hints: Mutex<Hints>,
     /// The shard that the next reap begins with.
     reaping: AtomicUsize,
 }
@@ -53,6 +58,8 @@ impl MemorySessionStore {
             clock: Clock::start(),
             shards: std::array::from_fn(|_| Mutex::default()),
             sessions: AtomicUsize::new(0),
+            nodes: Mutex::default(),
+            hints: Mutex::default(),
             reaping: AtomicUsize::new(0),
         }
     }
@@ -68,7 +75,7 @@ impl MemorySessionStore {
     }
 
     fn locked(&self, index: usize) -> MutexGuard<'_, Shard> {
-        self.shards[index].lock().expect("no step panics")
+        lock(&self.shards[index])
     }
 
     /// Takes a step that counts as use.
@@ -216,6 +223,13 @@ impl SessionStore for MemorySessionStore {
         })
     }
 
+    fn mark<'a>(&'a self, mark: &'a Mark) -> PortFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.step(&mark.stream.session, |state, _, _| state.mark(mark));
+            Ok(())
+        })
+    }
+
     fn steal<'a>(&'a self, steal: &'a Steal) -> PortFuture<'a, Result<Stolen, StoreError>> {
         Box::pin(async move {
             let id = &steal.stream.session;
@@ -264,4 +278,41 @@ impl SessionStore for MemorySessionStore {
     fn find<'a>(&'a self, query: &'a Query) -> PortFuture<'a, Result<Page, StoreError>> {
         Box::pin(async move { Ok(self.find_now(query)) })
     }
+
+    fn inspect<'a>(&'a self, id: &'a SessionId) -> PortFuture<'a, Result<Option<Inspected>, StoreError>> {
+        Box::pin(async move {
+            let now_ms = self.clock.now_ms();
+            Ok(self.shard(id).get(id, &self.bounds, now_ms).map(SessionState::inspect))
+        })
+    }
+
+    fn hint<'a>(&'a self, server: &'a ServerName, method: &'a str) -> PortFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            lock(&self.hints).give(server, method, self.clock.now_ms());
+            Ok(())
+        })
+    }
+
+    fn hints<'a>(&'a self, server: &'a ServerName) -> PortFuture<'a, Result<Vec<(String, u64)>, StoreError>> {
+        Box::pin(async move { Ok(lock(&self.hints).of(server)) })
+    }
+
+    fn beat<'a>(&'a self, lease: &'a Lease) -> PortFuture<'a, Result<Beat, StoreError>> {
+        Box::pin(async move { Ok(lock(&self.nodes).beat(lease, self.clock.now_ms())) })
+    }
+
+    fn leave<'a>(&'a self, node: &'a NodeId) -> PortFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            lock(&self.nodes).leave(node);
+            Ok(())
+        })
+    }
+
+    fn nodes(&self) -> PortFuture<'_, Result<Vec<SeenNode>, StoreError>> {
+        Box::pin(async move { Ok(lock(&self.nodes).seen(self.clock.now_ms())) })
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().expect("no step panics")
 }

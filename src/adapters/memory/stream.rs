@@ -18,6 +18,8 @@ pub(super) struct Stream {
     pub newest: Option<Fence>,
     /// The predecessor of the first event that was appended while nobody held the stream.
     pub unheld_from: Option<EventNumber>,
+    /// The upstream's own stream, as far as it was appended here.
+    pub upstream_event: Option<String>,
     /// When a POST's last answer was appended.
     pub ended_ms: Option<u64>,
     /// Least recent first.
@@ -39,6 +41,7 @@ impl Stream {
             binding: None,
             newest: None,
             unheld_from: None,
+            upstream_event: None,
             ended_ms: None,
             producers: Vec::new(),
         }
@@ -111,13 +114,11 @@ impl Streams {
         self.posts.remove(id)
     }
 
-    /// Streams that are bound, and where.
-    pub(super) fn bound(&self) -> Vec<(StreamId, Binding)> {
-        let get = self.get.iter().map(|stream| (StreamId::get(), stream));
-        let http_sse = self.http_sse.iter().map(|stream| (StreamId::http_sse(), stream));
-        let posts = self.posts.iter().map(|(id, stream)| (id.clone(), stream));
-        let all = get.chain(http_sse).chain(posts);
-        all.filter_map(|(id, stream)| Some((id, stream.binding.clone()?))).collect()
+    /// All of them, by id.
+    pub(super) fn all(&self) -> impl Iterator<Item = (StreamId, &Stream)> {
+        let get = self.get.iter().map(|stream| (StreamId::get(), &**stream));
+        let http_sse = self.http_sse.iter().map(|stream| (StreamId::http_sse(), &**stream));
+        get.chain(http_sse).chain(self.posts.iter().map(|(id, stream)| (id.clone(), &**stream)))
     }
 }
 

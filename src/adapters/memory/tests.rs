@@ -67,6 +67,7 @@ fn begun(state: &mut SessionState, id: u64, lifetime_ms: u64, now_ms: u64) -> (S
         runner: NodeId::parse("a").unwrap(),
         lifetime: Duration::from_millis(lifetime_ms),
         bind: true,
+        upstream_event: None,
     };
     match state.begin(&begin, &bounds(), now_ms) {
         Begun::Recorded { fence, .. } => (stream, request, fence),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use holdfast::adapters::memory::{MemoryBus, MemorySessionStore};
 use holdfast::domain::SessionId;
-use holdfast::ports::{Bounds, Bus as _, BusError, Envelope, SessionStore};
+use holdfast::ports::{Bounds, Bus as _, BusError, Envelope, Lane, Parcel, SessionStore};
 
 use super::{Harness, core_contract, instantiate, node};
 
@@ -45,17 +45,18 @@ mod on_threads {
     }
 }
 
-fn ended() -> Envelope {
-    Envelope::SessionEnded { session: SessionId::mint() }
+fn from(sender: &str) -> Parcel {
+    let envelope = Envelope::SessionEnded { session: SessionId::mint() };
+    Parcel { from: node(sender), lane: Lane::Direct, number: 1, envelope }
 }
 
 #[tokio::test]
 async fn the_bus_delivers_to_one_and_to_all_but_the_sender() {
     let bus = MemoryBus::new(8);
     let (mut a, mut b) = (bus.open_inbox(&node("a")), bus.open_inbox(&node("b")));
-    let (one, all) = (ended(), ended());
+    let (one, all) = (from("a"), from("a"));
     bus.send(&node("b"), one.clone()).await.unwrap();
-    bus.announce(&node("a"), all.clone()).await.unwrap();
+    bus.announce(all.clone()).await.unwrap();
     assert_eq!(b.messages.recv().await, Some(one));
     assert_eq!(b.messages.recv().await, Some(all));
     assert!(a.messages.try_recv().is_err());
@@ -64,14 +65,14 @@ async fn the_bus_delivers_to_one_and_to_all_but_the_sender() {
 #[tokio::test]
 async fn the_bus_says_what_was_not_handed_over() {
     let bus = MemoryBus::new(1);
-    assert_eq!(bus.send(&node("nobody"), ended()).await, Err(BusError::NoResponders));
+    assert_eq!(bus.send(&node("nobody"), from("sender")).await, Err(BusError::NoResponders));
     let mut inbox = bus.open_inbox(&node("a"));
     inbox.missed.borrow_and_update();
-    bus.send(&node("a"), ended()).await.unwrap();
-    assert_eq!(bus.send(&node("a"), ended()).await, Err(BusError::Full));
+    bus.send(&node("a"), from("sender")).await.unwrap();
+    assert_eq!(bus.send(&node("a"), from("sender")).await, Err(BusError::Full));
     assert!(inbox.missed.has_changed().unwrap(), "the receiver is told that it missed something");
     drop(inbox);
-    assert_eq!(bus.send(&node("a"), ended()).await, Err(BusError::NoResponders));
+    assert_eq!(bus.send(&node("a"), from("sender")).await, Err(BusError::NoResponders));
 }
 
 #[tokio::test]
@@ -79,10 +80,10 @@ async fn an_announcement_reaches_whoever_has_room() {
     let bus = MemoryBus::new(1);
     let (mut full, mut free) = (bus.open_inbox(&node("full")), bus.open_inbox(&node("free")));
     drop(bus.open_inbox(&node("left")));
-    bus.send(&node("full"), ended()).await.unwrap();
+    bus.send(&node("full"), from("sender")).await.unwrap();
     full.missed.borrow_and_update();
-    let all = ended();
-    assert_eq!(bus.announce(&node("sender"), all.clone()).await, Ok(()));
+    let all = from("sender");
+    assert_eq!(bus.announce(all.clone()).await, Ok(()));
     assert_eq!(free.messages.recv().await, Some(all));
     assert!(full.missed.has_changed().unwrap() && !free.missed.has_changed().unwrap());
     full.messages.recv().await.unwrap();

@@ -6,7 +6,6 @@ mod ends;
 mod log;
 mod memory;
 mod model;
-mod redis;
 mod running;
 mod serial;
 mod sessions;
@@ -77,6 +76,7 @@ pub(crate) fn begin(session: &SessionId, requests: &[RequestId]) -> Begin {
         runner: node("a"),
         lifetime: Duration::from_secs(60),
         bind: true,
+        upstream_event: None,
     }
 }
 

@@ -156,7 +156,10 @@ proptest! {
     #[test]
     fn resuming_anywhere_gives_exactly_the_rest_or_says_lost(actions in actions(true)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let store = holdfast::adapters::memory::MemorySessionStore::new(Bounds { log: LOG, ..bounds() });
-        runtime.block_on(run(&store, actions));
+        runtime.block_on(async {
+            // Made in here: its clock must be the paused one.
+            let store = holdfast::adapters::memory::MemorySessionStore::new(Bounds { log: LOG, ..bounds() });
+            run(&store, actions).await;
+        });
     }
 }

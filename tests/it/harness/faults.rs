@@ -3,14 +3,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use holdfast::app::Shared;
 use holdfast::domain::{
     Fence, NodeId, Principal, ServerName, Session, SessionId, SessionPart, StreamKey, Transport,
 };
 use holdfast::ports::{
-    Append, Appended, Attach, Attached, Begin, Begun, Bus, BusError, CloseIf, Closed, Durability, Envelope,
-    Inbox, Opened, Page, PortFuture, Query, SessionStore, Steal, Stolen, StoreError, Updated,
+    Append, Appended, Attach, Attached, Beat, Begin, Begun, Bus, BusError, CloseIf, Closed, Durability,
+    Inbox, Inspected, Lease, Mark, Opened, Page, Parcel, PortFuture, Query, SeenNode, SessionStore, Steal,
+    Stolen, StoreError, Updated,
 };
 
 /// What is broken now.
@@ -101,6 +103,10 @@ impl SessionStore for FaultyStore {
         })
     }
 
+    fn mark<'a>(&'a self, mark: &'a Mark) -> PortFuture<'a, Result<(), StoreError>> {
+        pass!(self, self.store.mark(mark))
+    }
+
     fn steal<'a>(&'a self, steal: &'a Steal) -> PortFuture<'a, Result<Stolen, StoreError>> {
         pass!(self, self.store.steal(steal))
     }
@@ -132,6 +138,30 @@ impl SessionStore for FaultyStore {
     fn find<'a>(&'a self, query: &'a Query) -> PortFuture<'a, Result<Page, StoreError>> {
         pass!(self, self.store.find(query))
     }
+
+    fn inspect<'a>(&'a self, id: &'a SessionId) -> PortFuture<'a, Result<Option<Inspected>, StoreError>> {
+        pass!(self, self.store.inspect(id))
+    }
+
+    fn hint<'a>(&'a self, server: &'a ServerName, method: &'a str) -> PortFuture<'a, Result<(), StoreError>> {
+        pass!(self, self.store.hint(server, method))
+    }
+
+    fn hints<'a>(&'a self, server: &'a ServerName) -> PortFuture<'a, Result<Vec<(String, u64)>, StoreError>> {
+        pass!(self, self.store.hints(server))
+    }
+
+    fn beat<'a>(&'a self, lease: &'a Lease) -> PortFuture<'a, Result<Beat, StoreError>> {
+        pass!(self, self.store.beat(lease))
+    }
+
+    fn leave<'a>(&'a self, node: &'a NodeId) -> PortFuture<'a, Result<(), StoreError>> {
+        pass!(self, self.store.leave(node))
+    }
+
+    fn nodes(&self) -> PortFuture<'_, Result<Vec<SeenNode>, StoreError>> {
+        pass!(self, self.store.nodes())
+    }
 }
 
 #[derive(Debug)]
@@ -145,17 +175,21 @@ impl Bus for FaultyBus {
         self.bus.open_inbox(node)
     }
 
-    fn send<'a>(&'a self, to: &'a NodeId, envelope: Envelope) -> PortFuture<'a, Result<(), BusError>> {
+    fn send<'a>(&'a self, to: &'a NodeId, parcel: Parcel) -> PortFuture<'a, Result<(), BusError>> {
         if self.faults.deaf.load(Ordering::SeqCst) {
             return Box::pin(async { Ok(()) });
         }
-        self.bus.send(to, envelope)
+        self.bus.send(to, parcel)
     }
 
-    fn announce<'a>(&'a self, from: &'a NodeId, envelope: Envelope) -> PortFuture<'a, Result<(), BusError>> {
+    fn announce(&self, parcel: Parcel) -> PortFuture<'_, Result<(), BusError>> {
         if self.faults.deaf.load(Ordering::SeqCst) {
             return Box::pin(async { Ok(()) });
         }
-        self.bus.announce(from, envelope)
+        self.bus.announce(parcel)
+    }
+
+    fn ping<'a>(&'a self, node: &'a NodeId, patience: Duration) -> PortFuture<'a, Result<(), BusError>> {
+        self.bus.ping(node, patience)
     }
 }

@@ -1,0 +1,93 @@
+//! What other nodes say.
+
+use super::Hub;
+use super::deliver::{end_streams, give_way};
+use super::mail::Arrival;
+use crate::domain::{Payload, ServerName, SessionId};
+use crate::ports::Envelope;
+use crate::telemetry::StreamEnd;
+
+impl Hub {
+    /// Reads this node's inbox, until it is dropped.
+    pub(super) async fn watch_inbox(self) {
+        let mut inbox = self.inner.bus.open_inbox(&self.inner.node);
+        loop {
+            tokio::select! {
+                parcel = inbox.messages.recv() => match parcel {
+                    Some(parcel) => {
+                        if self.inner.mail.arrived(&parcel) == Arrival::AfterGap {
+                            tracing::info!(from = %parcel.from, "messages of another node were lost");
+                            self.inner.resync.notify_one();
+                        }
+                        self.receive(parcel.envelope);
+                    }
+                    None => return,
+                },
+                Ok(()) = inbox.missed.changed() => self.inner.resync.notify_one(),
+            }
+        }
+    }
+
+    pub(super) fn receive(&self, envelope: Envelope) {
+        match envelope {
+            Envelope::Appended { to, fence, event, last } => self.deliver_here(&to, fence, &event, last),
+            Envelope::Doorbell { to, fence } => {
+                let Some(live) = self.inner.registry.known(&to.session) else { return };
+                for stream in live.streams_named(&to.stream) {
+                    if stream.fence() == Some(fence) {
+                        let (hub, live) = (self.clone(), live.clone());
+                        self.inner.tasks.spawn_until_stopped(async move {
+                            hub.resync(&live, &stream).await;
+                        });
+                    }
+                }
+            }
+            Envelope::Rebound { stream, fence, takeover } => {
+                if let Some(live) = self.inner.registry.known(&stream.session) {
+                    give_way(&live, &stream, fence, takeover);
+                }
+            }
+            Envelope::Released { stream } => {
+                if let Some(live) = self.inner.registry.known(&stream.session) {
+                    let hub = self.clone();
+                    self.inner.tasks.spawn_until_stopped(async move {
+                        hub.promote_silent(&live, &stream.stream).await;
+                    });
+                }
+            }
+            Envelope::SessionEnded { session } => {
+                if let Some(live) = self.inner.registry.forget(&session) {
+                    end_streams(&live);
+                }
+            }
+            Envelope::Cancelled { session, request } => {
+                if let Some(live) = self.inner.registry.known(&session) {
+                    live.cancel(&request);
+                }
+            }
+            Envelope::CloseStreams { session } => self.close_streams_here(&session),
+            Envelope::Hint { server, notification } => self.hint_here(server.as_ref(), &notification),
+            Envelope::Tally => {}
+        }
+    }
+
+    fn close_streams_here(&self, session: &SessionId) {
+        let Some(live) = self.inner.registry.known(session) else { return };
+        for stream in live.streams() {
+            stream.end_with_retry(StreamEnd::Closed, self.retry());
+        }
+    }
+
+    /// To every stream here on which its client expects what the server says unasked.
+    fn hint_here(&self, server: Option<&ServerName>, notification: &Payload) {
+        let mut heard = Vec::new();
+        self.inner.registry.sweep(|live| {
+            if server.is_none_or(|server| live.session().server == *server) {
+                heard.extend(live.streams().into_iter().filter(|stream| stream.hears_unasked()));
+            }
+        });
+        for stream in heard {
+            stream.hint(notification);
+        }
+    }
+}

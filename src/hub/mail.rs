@@ -1,0 +1,175 @@
+//! What this node and the others send each other, numbered, so that a lost message is noticed: it
+//! delays an event by a second or two, and silence costs nothing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::NodeId;
+use crate::ports::{Bus, BusError, Envelope, Lane, Parcel};
+
+/// For how long after the last message its number is repeated.
+const RECENT: Duration = Duration::from_secs(5);
+
+/// Numbers what goes out, and looks at the numbers of what comes in.
+#[derive(Debug)]
+pub(super) struct Mail {
+    node: NodeId,
+    bus: Arc<dyn Bus>,
+    /// By receiver; `None` is everybody.
+    sent: Mutex<HashMap<Option<NodeId>, Sent>>,
+    received: Mutex<HashMap<(NodeId, Lane), u64>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    number: u64,
+    at: Instant,
+}
+
+/// What a parcel's number tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// Nothing is missing before it.
+    Next,
+    /// Something before it did not arrive, or has not yet.
+    AfterGap,
+}
+
+impl Mail {
+    pub(super) fn new(node: NodeId, bus: Arc<dyn Bus>) -> Self {
+        Self { node, bus, sent: Mutex::default(), received: Mutex::default() }
+    }
+
+    /// Hands an envelope to one node, at most once.
+    pub(super) async fn send(&self, to: &NodeId, envelope: Envelope) -> Result<(), BusError> {
+        let number = self.next(Some(to));
+        self.bus.send(to, self.parcel(Lane::Direct, number, envelope)).await
+    }
+
+    /// Hands an envelope to every other node, at most once each.
+    pub(super) async fn announce(&self, envelope: Envelope) -> Result<(), BusError> {
+        let number = self.next(None);
+        self.bus.announce(self.parcel(Lane::All, number, envelope)).await
+    }
+
+    /// Repeats the last numbers while traffic is recent.
+    pub(super) async fn tally(&self) {
+        let now = Instant::now();
+        let recent: Vec<_> = {
+            let sent = lock(&self.sent);
+            let recent = sent.iter().filter(|(_, last)| now < last.at + RECENT);
+            recent.map(|(to, last)| (to.clone(), last.number)).collect()
+        };
+        for (to, number) in recent {
+            // A lost tally is made good by the next one.
+            let _ = match to {
+                Some(to) => self.bus.send(&to, self.parcel(Lane::Direct, number, Envelope::Tally)).await,
+                None => self.bus.announce(self.parcel(Lane::All, number, Envelope::Tally)).await,
+            };
+        }
+    }
+
+    /// Notes a parcel that came in.
+    pub(super) fn arrived(&self, parcel: &Parcel) -> Arrival {
+        let mut received = lock(&self.received);
+        let known = received.get(&(parcel.from.clone(), parcel.lane)).copied();
+        // Who joins late has not missed what went to everybody before.
+        let before = known.unwrap_or(match parcel.lane {
+            Lane::Direct => 0,
+            Lane::All => parcel.number.saturating_sub(1),
+        });
+        let expected = if parcel.envelope == Envelope::Tally { before } else { before + 1 };
+        received.insert((parcel.from.clone(), parcel.lane), before.max(parcel.number));
+        if parcel.number > expected { Arrival::AfterGap } else { Arrival::Next }
+    }
+
+    /// Forgets nodes that are dead. One that only seemed so starts anew as well.
+    pub(super) fn forget(&self, dead: impl Fn(&NodeId) -> bool) {
+        lock(&self.received).retain(|(from, _), _| !dead(from));
+        lock(&self.sent).retain(|to, _| to.as_ref().is_none_or(|to| !dead(to)));
+    }
+
+    /// This node seemed dead to others: they count from 1 again.
+    pub(super) fn forget_received(&self) {
+        lock(&self.received).clear();
+    }
+
+    fn next(&self, to: Option<&NodeId>) -> u64 {
+        let mut sent = lock(&self.sent);
+        let last = sent.entry(to.cloned()).or_insert(Sent { number: 0, at: Instant::now() });
+        *last = Sent { number: last.number + 1, at: Instant::now() };
+        last.number
+    }
+
+    fn parcel(&self, lane: Lane, number: u64, envelope: Envelope) -> Parcel {
+        Parcel { from: self.node.clone(), lane, number, envelope }
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().expect("no panic while holding it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::memory::MemoryBus;
+    use crate::domain::SessionId;
+    use crate::ports::Inbox;
+
+    fn ended() -> Envelope {
+        Envelope::SessionEnded { session: SessionId::mint() }
+    }
+
+    fn two() -> (Mail, Mail, Inbox) {
+        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(16));
+        let [one, other] = ["a", "b"].map(NodeId::incarnate);
+        let inbox = bus.open_inbox(&other);
+        (Mail::new(one, bus.clone()), Mail::new(other, bus), inbox)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_message_is_noticed_by_the_next_one_or_by_the_tally() {
+        let (one, other, mut inbox) = two();
+        one.send(&other.node, ended()).await.unwrap();
+        assert_eq!(other.arrived(&inbox.messages.recv().await.unwrap()), Arrival::Next);
+        one.send(&other.node, ended()).await.unwrap();
+        let _lost = inbox.messages.recv().await.unwrap();
+        one.tally().await;
+        assert_eq!(other.arrived(&inbox.messages.recv().await.unwrap()), Arrival::AfterGap);
+        one.tally().await;
+        assert_eq!(other.arrived(&inbox.messages.recv().await.unwrap()), Arrival::Next, "once is enough");
+        one.send(&other.node, ended()).await.unwrap();
+        assert_eq!(other.arrived(&inbox.messages.recv().await.unwrap()), Arrival::Next);
+        tokio::time::advance(RECENT).await;
+        one.tally().await;
+        assert!(inbox.messages.try_recv().is_err(), "silence costs nothing");
+    }
+
+    #[tokio::test]
+    async fn the_first_message_of_all_may_be_the_lost_one_but_not_what_went_to_all_before() {
+        let (one, other, mut inbox) = two();
+        one.send(&other.node, ended()).await.unwrap();
+        let _lost = inbox.messages.recv().await.unwrap();
+        one.send(&other.node, ended()).await.unwrap();
+        assert_eq!(other.arrived(&inbox.messages.recv().await.unwrap()), Arrival::AfterGap);
+        one.announce(ended()).await.unwrap();
+        let _before = inbox.messages.recv().await.unwrap();
+        one.announce(ended()).await.unwrap();
+        assert_eq!(other.arrived(&inbox.messages.recv().await.unwrap()), Arrival::Next);
+    }
+
+    #[tokio::test]
+    async fn who_seemed_dead_is_counted_anew() {
+        let (one, other, mut inbox) = two();
+        one.send(&other.node, ended()).await.unwrap();
+        other.arrived(&inbox.messages.recv().await.unwrap());
+        one.forget(|_| true);
+        other.forget_received();
+        one.send(&other.node, ended()).await.unwrap();
+        assert_eq!(other.arrived(&inbox.messages.recv().await.unwrap()), Arrival::Next);
+    }
+}

@@ -1,0 +1,239 @@
+//! Which nodes are alive. Dead means: no lease, seen by a node whose own way to the store and the bus
+//! has been healthy for a whole lease, and no answer on the bus. What follows from it (stealing) is
+//! guarded by fences, so that a mistake costs time and nothing else.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::Hub;
+use crate::domain::NodeId;
+use crate::ports::{Beat, BusError, Lease};
+
+/// Beats in a lease's life: one that is lost or late does no harm.
+const BEATS: u32 = 4;
+
+/// How often numbers of recent messages are repeated.
+const TALLY: Duration = Duration::from_secs(1);
+
+/// A node that answers on the bus but has had no lease for so many of them can't append either:
+/// its requests would wait for ever.
+const LEASES_WITHOUT: u32 = 5;
+
+/// For how long it is known that a node is dead.
+const DEAD_FOR: Duration = Duration::from_secs(3600);
+
+/// What this node knows of the others.
+#[derive(Debug, Default)]
+pub(super) struct Nodes {
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    alive: BTreeSet<NodeId>,
+    /// Without a lease, and since when; not proven dead.
+    missing: HashMap<NodeId, Instant>,
+    dead: HashMap<NodeId, Instant>,
+    /// Since when this node's own beats have come through.
+    healthy_since: Option<Instant>,
+    beaten: bool,
+}
+
+/// What is known of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Health {
+    Alive,
+    /// Nobody knows yet; it is being found out.
+    Missing,
+    Dead,
+}
+
+impl Nodes {
+    /// Asks about a node; one that is not known is looked for from now on.
+    pub(super) fn health(&self, node: &NodeId) -> Health {
+        let mut known = self.lock();
+        if known.alive.contains(node) {
+            return Health::Alive;
+        }
+        if known.dead.contains_key(node) {
+            return Health::Dead;
+        }
+        known.missing.entry(node.clone()).or_insert_with(Instant::now);
+        Health::Missing
+    }
+
+    fn ailing(&self) {
+        self.lock().healthy_since = None;
+    }
+
+    /// Notes a beat; true if others may have taken this node for dead before it.
+    fn beaten(&self, beat: &Beat) -> bool {
+        let now = Instant::now();
+        let mut known = self.lock();
+        known.healthy_since.get_or_insert(now);
+        let alive: BTreeSet<_> = beat.alive.iter().cloned().collect();
+        let gone: Vec<_> = known.alive.difference(&alive).cloned().collect();
+        for node in gone {
+            known.missing.entry(node).or_insert(now);
+        }
+        known.missing.retain(|node, _| !alive.contains(node));
+        known.dead.retain(|node, since| !alive.contains(node) && since.elapsed() < DEAD_FOR);
+        known.alive = alive;
+        std::mem::replace(&mut known.beaten, true) && beat.lapsed
+    }
+
+    /// Nodes that may be dead, and for how long they have had no lease; none while this node can't
+    /// know.
+    fn suspects(&self, lease: Duration) -> Vec<(NodeId, Duration)> {
+        let known = self.lock();
+        if known.healthy_since.is_none_or(|since| since.elapsed() < lease) {
+            return Vec::new();
+        }
+        known.missing.iter().map(|(node, since)| (node.clone(), since.elapsed())).collect()
+    }
+
+    fn buried(&self, node: &NodeId) {
+        let mut known = self.lock();
+        known.missing.remove(node);
+        known.dead.insert(node.clone(), Instant::now());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect("no panic while holding it")
+    }
+}
+
+impl Hub {
+    /// Shows that this node is alive, and finds out which others are, until it is dropped.
+    pub(super) async fn keep_lease(self) {
+        let lease = self.inner.config.lease;
+        let mut beats = tokio::time::interval(lease / BEATS);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            beats.tick().await;
+            self.beat(lease).await;
+            self.bury_the_dead(lease).await;
+        }
+    }
+
+    /// Only while its own message comes back to it: a node that nobody can reach must not seem alive.
+    async fn beat(&self, lease: Duration) {
+        let nodes = &self.inner.nodes;
+        let node = self.inner.node.clone();
+        if let Err(error) = self.inner.bus.ping(&node, lease / BEATS).await {
+            tracing::warn!(%error, "this node does not hear itself on the bus, and lets its lease run out");
+            return nodes.ailing();
+        }
+        let renewed = Lease { node, lifetime: lease, facts: self.facts() };
+        match tokio::time::timeout(lease / 2, self.store().beat(&renewed)).await {
+            Ok(Ok(beat)) => {
+                if nodes.beaten(&beat) {
+                    tracing::warn!("this node's lease had run out: others may have taken its place");
+                    self.inner.mail.forget_received();
+                    self.inner.resync.notify_one();
+                }
+                self.inner.metrics.nodes(beat.alive.len());
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the lease could not be renewed");
+                nodes.ailing();
+            }
+            Err(_) => {
+                tracing::warn!("the lease could not be renewed in time");
+                nodes.ailing();
+            }
+        }
+    }
+
+    async fn bury_the_dead(&self, lease: Duration) {
+        let mut found = false;
+        for (node, missing_for) in self.inner.nodes.suspects(lease) {
+            let answer = self.inner.bus.ping(&node, lease / BEATS).await;
+            let dead = match answer {
+                Ok(()) => missing_for >= lease * LEASES_WITHOUT,
+                Err(BusError::NoResponders | BusError::Unavailable | BusError::Full) => true,
+            };
+            if dead {
+                tracing::warn!(%node, answers = answer.is_ok(), "a node is dead; what it ran is taken over");
+                self.inner.nodes.buried(&node);
+                self.inner.metrics.node_died();
+                found = true;
+            }
+        }
+        if found {
+            self.inner.mail.forget(|node| self.inner.nodes.health(node) == Health::Dead);
+            self.inner.resync.notify_one();
+        }
+    }
+
+    /// Repeats the numbers of recent messages, until it is dropped.
+    pub(super) async fn keep_tally(self) {
+        let mut rounds = tokio::time::interval(TALLY);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            rounds.tick().await;
+            self.inner.mail.tally().await;
+        }
+    }
+
+    fn facts(&self) -> String {
+        serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "streams": self.stream_count(),
+            "requests": self.inner.metrics.exchanges(),
+        })
+        .to_string()
+    }
+
+    /// Gives the lease back: what this node leaves behind is not waited for.
+    pub async fn leave(&self) {
+        if let Err(error) = self.store().leave(&self.inner.node).await {
+            tracing::debug!(%error, "the lease runs out by itself");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beat(alive: &[&NodeId], lapsed: bool) -> Beat {
+        Beat { alive: alive.iter().copied().cloned().collect(), lapsed }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_is_suspected_only_by_one_that_was_healthy_for_a_whole_lease() {
+        let lease = Duration::from_secs(2);
+        let [own, other] = ["own", "other"].map(NodeId::incarnate);
+        let nodes = Nodes::default();
+        assert!(!nodes.beaten(&beat(&[&own, &other], true)), "the first beat finds no lease");
+        assert_eq!(nodes.health(&other), Health::Alive);
+        nodes.ailing();
+        nodes.beaten(&beat(&[&own], false));
+        assert_eq!(nodes.health(&other), Health::Missing);
+        assert!(nodes.suspects(lease).is_empty(), "after an outage everybody has a lease of grace");
+        tokio::time::advance(lease).await;
+        nodes.beaten(&beat(&[&own], false));
+        assert_eq!(nodes.suspects(lease), [(other.clone(), lease)]);
+        nodes.buried(&other);
+        assert_eq!(nodes.health(&other), Health::Dead);
+        assert!(nodes.suspects(lease).is_empty());
+        nodes.beaten(&beat(&[&own, &other], false));
+        assert_eq!(nodes.health(&other), Health::Alive, "it was not dead after all");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_nobody_saw_is_looked_for_once_somebody_asks() {
+        let (own, other) = (NodeId::incarnate("own"), NodeId::incarnate("other"));
+        let nodes = Nodes::default();
+        nodes.beaten(&beat(&[&own], true));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(nodes.suspects(Duration::from_secs(2)).is_empty());
+        assert_eq!(nodes.health(&other), Health::Missing);
+        assert_eq!(nodes.suspects(Duration::from_secs(2)).len(), 1);
+        assert!(nodes.beaten(&beat(&[&own], true)), "its own lease had run out");
+    }
+}
