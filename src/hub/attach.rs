@@ -114,7 +114,7 @@ impl Hub {
         };
         let attached = self.attach_patiently(&attach).await;
         match attached {
-            Ok(Attached::Bound { fence, tail, previous, .. }) => {
+            Ok(Attached::Bound { fence, tail, previous, running, last_bound, .. }) => {
                 let takeover = if position.is_some() { Takeover::Resumed } else { Takeover::Second };
                 self.displace(live, &stream, fence, previous, takeover).await;
                 let opening = Opening { endpoint: wanted.endpoint, notices };
@@ -122,6 +122,8 @@ impl Hub {
                 if stream.bound(fence, &tail, &opening) == Delivered::Gap {
                     self.close_gap(live, &stream);
                 }
+                self.look_after(live, key, running);
+                self.catch_up_on_hints(live, &stream, last_bound).await;
                 Ok(Attempt::Bound(body))
             }
             Ok(Attached::Ended) => Ok(Attempt::Ended),
@@ -136,6 +138,19 @@ impl Hub {
                 stream.outlet.end(StreamEnd::Failed);
                 Err(error.into())
             }
+        }
+    }
+
+    /// What a server hinted at while nobody held the stream, as far as it may have been missed.
+    async fn catch_up_on_hints(&self, live: &Live, stream: &LocalStream, last_bound: Option<Fence>) {
+        let Some(since) = last_bound.filter(|_| stream.hears_unasked()) else { return };
+        match self.store().hints(&live.session().server).await {
+            Ok(hints) => {
+                for (method, _) in hints.iter().filter(|(_, at_ms)| *at_ms >= since.0) {
+                    stream.hint(&jsonrpc::notification(method, None));
+                }
+            }
+            Err(error) => tracing::debug!(stream = %stream.key, %error, "hints can't be read"),
         }
     }
 
@@ -199,6 +214,8 @@ impl Hub {
             return;
         }
         if ended.has_older_elsewhere() {
+            // Its holder reads the upstream's stream then.
+            live.stop_pump();
             let released = Envelope::Released { stream: ended.key.clone() };
             if let Err(error) = self.inner.mail.announce(released).await {
                 tracing::debug!(stream = %ended.key, %error, "an older stream elsewhere stays silent");
@@ -224,6 +241,7 @@ impl Hub {
             Ok(Attached::Bound { fence, tail, previous, .. }) => {
                 self.displace(live, &stream, fence, previous, Takeover::Second).await;
                 stream.promoted(fence, &tail);
+                self.ensure_pump(live, name).await;
             }
             Ok(_) | Err(_) => stream.end_with_retry(StreamEnd::Failed, self.retry()),
         }

@@ -15,18 +15,24 @@ use super::live::Live;
 use super::open::is_login;
 use super::server::Server;
 use super::{Error, Hub, RequestsConfig};
-use crate::domain::{Limit, SessionPart};
+use crate::domain::{Limit, RunningRecord, SessionPart};
 use crate::ports::Updated;
 use crate::protocol::jsonrpc::{self, Id, Message};
 use crate::protocol::legacy;
 use crate::telemetry::{ExchangeEnd, chain};
-use crate::upstream::{self, Answer, Answers};
+use crate::upstream::{self, Answer, Answers, Heard, Position};
+
+/// Why a request of a dead node can't be answered.
+const RUNNER_DIED: &str =
+    "the gateway node that ran it is gone and its server can't resume the answer; it may have run";
 
 /// What comes back from a running call.
 #[derive(Debug)]
 pub(super) enum Step {
     /// A notification, or a question to the client.
     Message(Answer),
+    /// Where the upstream's answer can be resumed, before any message of it.
+    Position(String),
     /// The call is over.
     Final(Final),
 }
@@ -113,6 +119,32 @@ impl Call {
         call
     }
 
+    /// A request that another node began: the rest of its answer is read, for what is left of its time.
+    pub(super) fn taken_over(
+        hub: &Hub,
+        server: &Arc<Server>,
+        live: &Arc<Live>,
+        request: &RunningRecord,
+        id: Id,
+        cancel: Arc<Notify>,
+    ) -> Self {
+        let upstream = server.upstream.clone();
+        let position = request.upstream_event.as_deref().and_then(Position::from_text);
+        let resumable = live.upstream().filter(|handle| handle.session.is_some()).zip(position);
+        let calling = Box::pin(async move {
+            let (handle, position) = resumable.ok_or(Error::Abandoned(RUNNER_DIED))?;
+            Ok(upstream.resume(&handle, position))
+        });
+        let left = Duration::from_millis(request.deadline_ms.saturating_sub(request.fence.0));
+        let requests = RequestsConfig { timeout_max: left, ..server.requests.clone() };
+        let mut call = Self::with(hub, server, id, calling);
+        call.deadline = Some(Deadline::new(&requests));
+        call.cancel = Some(cancel);
+        call.ended = live.ended.clone();
+        call.live = Some(live.clone());
+        call
+    }
+
     /// A request that stands alone. `calling` sends it.
     pub(super) fn alone(
         hub: &Hub,
@@ -127,13 +159,21 @@ impl Call {
     }
 
     fn new(hub: &Hub, server: &Arc<Server>, request: &Message, calling: Calling) -> Self {
+        let id = request.id().cloned().unwrap_or_else(|| Id::number(0));
+        let mut call = Self::with(hub, server, id, calling);
+        call.method = Arc::from(request.method().unwrap_or_default());
+        call.params = remembered(request);
+        call
+    }
+
+    fn with(hub: &Hub, server: &Arc<Server>, id: Id, calling: Calling) -> Self {
         Self {
             hub: hub.clone(),
             server: server.clone(),
             live: None,
-            id: request.id().cloned().unwrap_or_else(|| Id::number(0)),
-            method: Arc::from(request.method().unwrap_or_default()),
-            params: remembered(request),
+            id,
+            method: Arc::from(""),
+            params: None,
             progress: Progress::Calling(calling),
             deadline: None,
             cancel: None,
@@ -169,7 +209,8 @@ impl Call {
 
     async fn apply(&mut self, happened: Happened) -> Option<Step> {
         match happened {
-            Happened::Next(Ok(Some(answer))) => {
+            Happened::Next(Ok(Some(Heard::Position(event)))) => Some(Step::Position(event)),
+            Happened::Next(Ok(Some(Heard::Message(answer)))) => {
                 if !std::mem::replace(&mut self.answered, true) {
                     self.hub.inner.metrics.upstream_answered(self.started.elapsed());
                 }
@@ -299,17 +340,17 @@ impl Call {
 }
 
 enum Happened {
-    Next(Result<Option<Answer>, Error>),
+    Next(Result<Option<Heard>, Error>),
     Cancelled,
     Late,
     Ended(&'static str),
 }
 
-async fn next(progress: &mut Progress) -> Result<Option<Answer>, Error> {
+async fn next(progress: &mut Progress) -> Result<Option<Heard>, Error> {
     loop {
         match progress {
             Progress::Calling(calling) => *progress = Progress::Reading(Box::new(calling.await?)),
-            Progress::Reading(answers) => return Ok(answers.next().await?),
+            Progress::Reading(answers) => return Ok(answers.hear().await?),
             Progress::Done => return Ok(None),
         }
     }

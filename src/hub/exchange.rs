@@ -18,8 +18,9 @@ use super::post::{Form, Reply};
 use super::stream::Opening;
 use super::{Error, Hub, RequestsConfig};
 use crate::domain::{Fence, RequestId, StreamId, StreamKey};
-use crate::ports::{Append, Appended, Begin, Begun, Producer};
+use crate::ports::{Append, Appended, Begin, Begun, Mark, Producer};
 use crate::protocol::jsonrpc;
+use crate::upstream::Position;
 
 type Steps = SelectAll<Pin<Box<dyn Stream<Item = (usize, Step)> + Send>>>;
 
@@ -35,6 +36,8 @@ pub(super) struct Exchange {
     times: RequestsConfig,
     /// Where the POST waits; gone once it was answered.
     reply: Option<oneshot::Sender<Result<Reply, Error>>>,
+    /// Where the upstream's answers can be resumed before anything of them was logged.
+    positions: Vec<Option<String>>,
     outbound: Outbound,
     producer: Producer,
 }
@@ -66,7 +69,27 @@ impl Exchange {
         asked: Asked,
         reply: oneshot::Sender<Result<Reply, Error>>,
     ) -> Self {
+        let mut exchange = Self::with(hub, live, asked);
+        exchange.reply = Some(reply);
+        exchange
+    }
+
+    /// One that another node began: its answer goes onto the same stream.
+    pub(super) fn taken_over(
+        hub: &Hub,
+        live: &Arc<Live>,
+        asked: Asked,
+        key: StreamKey,
+        fence: Fence,
+    ) -> Self {
+        let mut exchange = Self::with(hub, live, asked);
+        exchange.outbound = Outbound::Stream { key, fence };
+        exchange
+    }
+
+    fn with(hub: &Hub, live: &Arc<Live>, asked: Asked) -> Self {
         let Asked { requests, calls, form, batch, primes, times } = asked;
+        let requests_len = requests.len();
         let mut steps = SelectAll::new();
         for (index, call) in calls.into_iter().enumerate() {
             let stream: Pin<Box<dyn Stream<Item = (usize, Step)> + Send>> =
@@ -85,7 +108,8 @@ impl Exchange {
             batch,
             primes,
             times,
-            reply: Some(reply),
+            reply: None,
+            positions: vec![None; requests_len],
             outbound: Outbound::Quiet(Vec::new()),
             producer: Producer { id: fastrand::u64(..), sequence: 0 },
         }
@@ -120,11 +144,28 @@ impl Exchange {
                     stream_at = None;
                     self.message(index, answer).await;
                 }
+                Some((index, Step::Position(event))) => self.position(index, event).await,
                 Some((index, Step::Final(last))) => self.finish(index, last).await,
             }
         }
         if let Outbound::Quiet(finals) = std::mem::replace(&mut self.outbound, Outbound::Nowhere) {
             self.answer_in_json(finals);
+        }
+    }
+
+    /// The upstream says where its answer can be resumed: kept for whoever may have to take over.
+    async fn position(&mut self, index: usize, event: String) {
+        let text = Position { event, delivered: false }.to_text();
+        match &self.outbound {
+            Outbound::Quiet(_) => self.positions[index] = Some(text),
+            Outbound::Stream { key, fence } => {
+                let (stream, fence, request) = (key.clone(), *fence, self.requests[index].clone());
+                let mark = Mark { stream, request, fence, upstream_event: text };
+                if let Err(error) = self.hub.store().mark(&mark).await {
+                    tracing::debug!(stream = %mark.stream, %error, "an answer's position is not remembered");
+                }
+            }
+            Outbound::Nowhere => {}
         }
     }
 
@@ -222,7 +263,8 @@ impl Exchange {
             runner: self.hub.inner.node.clone(),
             lifetime: self.times.timeout_max + self.times.cancel_grace,
             bind,
-            upstream_event: None,
+            // Of several, each is marked.
+            upstream_event: self.positions.first().filter(|_| self.positions.len() == 1).cloned().flatten(),
         };
         Ok(self.hub.store().begin(&begin).await?)
     }
@@ -236,7 +278,7 @@ impl Exchange {
             producer: self.producer,
             request: Some((self.requests[index].clone(), *fence)),
             last,
-            upstream_event,
+            upstream_event: upstream_event.map(|event| Position { event, delivered: true }.to_text()),
         };
         let until = Instant::now() + self.hub.inner.config.own_timeout;
         match self.hub.append(&append, until).await {

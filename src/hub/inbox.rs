@@ -3,7 +3,7 @@
 use super::Hub;
 use super::deliver::{end_streams, give_way};
 use super::mail::Arrival;
-use crate::domain::{Payload, ServerName, SessionId};
+use crate::domain::{Payload, ServerName, SessionId, StreamKind};
 use crate::ports::Envelope;
 use crate::telemetry::StreamEnd;
 
@@ -44,6 +44,9 @@ impl Hub {
             }
             Envelope::Rebound { stream, fence, takeover } => {
                 if let Some(live) = self.inner.registry.known(&stream.session) {
+                    if stream.stream.kind() != StreamKind::Post {
+                        live.stop_pump();
+                    }
                     give_way(&live, &stream, fence, takeover);
                 }
             }
@@ -59,6 +62,15 @@ impl Hub {
                 if let Some(live) = self.inner.registry.forget(&session) {
                     end_streams(&live);
                 }
+            }
+            Envelope::Initialized { session } => {
+                let Some(live) = self.inner.registry.known(&session) else { return };
+                let hub = self.clone();
+                self.inner.tasks.spawn_until_stopped(async move {
+                    for stream in live.streams() {
+                        hub.ensure_pump(&live, &stream.key.stream).await;
+                    }
+                });
             }
             Envelope::Cancelled { session, request } => {
                 if let Some(live) = self.inner.registry.known(&session) {

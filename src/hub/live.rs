@@ -195,6 +195,17 @@ impl Live {
         Some(stop)
     }
 
+    pub(super) fn is_pumped(&self) -> bool {
+        self.state().pump.is_some()
+    }
+
+    /// Another node reads the upstream's stream from now on.
+    pub(super) fn stop_pump(&self) {
+        if let Some(pump) = self.state().pump.take() {
+            pump.stop.cancel();
+        }
+    }
+
     pub(super) fn pump_ended(&self) {
         self.state().pump = None;
     }

@@ -16,6 +16,7 @@ mod mail;
 mod modern;
 mod nodes;
 mod open;
+mod operate;
 mod outlet;
 mod post;
 mod pump;
@@ -24,6 +25,7 @@ mod resync;
 mod server;
 mod stateless;
 mod stream;
+mod takeover;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
+use futures::future::ready;
 use futures::stream::{BoxStream, iter, unfold};
 use http::StatusCode;
 use tokio::time::Instant;
@@ -92,6 +93,7 @@ impl Hub {
                     first.push(Step::Final(last));
                     break;
                 }
+                Some(Step::Position(_)) => {}
                 // There is no other stream that could take it.
                 Some(Step::Message(_)) if form == Form::Json => self.inner.metrics.answer_dropped(),
                 Some(message @ Step::Message(_)) => {
@@ -106,17 +108,20 @@ impl Hub {
             let step = call.step().await?;
             Some((step, (call, gauge)))
         });
-        let frames: BoxStream<'static, Bytes> = Box::pin(iter(first).chain(rest).map(|step| frame(&step)));
+        let frames: BoxStream<'static, Bytes> =
+            Box::pin(iter(first).chain(rest).filter_map(|step| ready(frame(&step))));
         Ok(Reply::Stream(StreamBody::passing(self, place, frames, farewell)))
     }
 }
 
-fn frame(step: &Step) -> Bytes {
+fn frame(step: &Step) -> Option<Bytes> {
     let payload = match step {
         Step::Message(answer) => answer.message.raw(),
         Step::Final(last) => &last.payload,
+        // This stream can't be resumed.
+        Step::Position(_) => return None,
     };
-    Frame { event: Some("message"), data: Some(payload), ..Frame::default() }.encode()
+    Some(Frame { event: Some("message"), data: Some(payload), ..Frame::default() }.encode())
 }
 
 /// The result that ends a `subscriptions/listen` in good order (M19).

@@ -147,7 +147,7 @@ impl Hub {
                     self.close_upstream(server, handle.clone());
                 }
                 self.keep_earlier(live, StreamId::http_sse(), earlier).await;
-                self.start_pump(server, live, &handle, &StreamId::http_sse());
+                self.pump_at_holder(server, live).await;
                 Ok(())
             }
             Err(error) => {

@@ -14,6 +14,7 @@ use super::live::{Live, Refused};
 use super::server::{AnswerPolicy, Server, SessionPolicy};
 use super::{Caller, Error, Hub};
 use crate::domain::{Limit, RequestId, SessionId, Transport};
+use crate::ports::Envelope;
 use crate::protocol::jsonrpc::{Body, Kind, Message};
 use crate::protocol::legacy;
 use crate::upstream;
@@ -155,7 +156,12 @@ impl Hub {
         if message.method() == Some("notifications/cancelled")
             && let Some(id) = message.params().and_then(legacy::cancelled_request)
         {
-            live.cancel(&RequestId::from_json(id.as_json()));
+            let request = RequestId::from_json(id.as_json());
+            if !live.cancel(&request) {
+                // Another node may run it. Lost, it ends when its upstream does, or its time.
+                let cancelled = Envelope::Cancelled { session: live.id.clone(), request };
+                let _ = self.inner.mail.announce(cancelled).await;
+            }
         }
         match said {
             // Late or unknown to the upstream: dropped there, counted here (P4).
@@ -167,14 +173,6 @@ impl Hub {
             }
             other => other,
         }
-    }
-
-    /// How many sessions a capability was declared in by their clients, and which.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub async fn find(&self, query: &crate::ports::Query) -> Result<crate::ports::Page, Error> {
-        Ok(self.store().find(query).await?)
     }
 
     /// The form that a session's answers take.

@@ -10,13 +10,40 @@ use super::live::Live;
 use super::server::Server;
 use super::{Error, Hub};
 use crate::domain::{StreamId, StreamKey, StreamKind, UpstreamHandle};
-use crate::ports::{Append, Appended, Producer};
+use crate::ports::{Append, Appended, Attach, Attached, Envelope, Producer};
 use crate::upstream;
 
 /// A stream that lasted this long was a good one: back-off starts anew.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 
 impl Hub {
+    /// The same wherever the session's HTTP+SSE stream is held. If that node does not hear of it, it
+    /// finds out when it looks after its streams.
+    pub(super) async fn pump_at_holder(&self, server: &Arc<Server>, live: &Arc<Live>) {
+        if live.holder(&StreamId::http_sse()).is_some() {
+            if let Some(handle) = live.upstream() {
+                self.start_pump(server, live, &handle, &StreamId::http_sse());
+            }
+        } else {
+            let _ = self.inner.mail.announce(Envelope::Initialized { session: live.id.clone() }).await;
+        }
+    }
+
+    /// Starts the pumps that the session's streams here should have and don't.
+    pub(super) async fn ensure_pump(&self, live: &Arc<Live>, held: &StreamId) {
+        if held.kind() == StreamKind::Post || live.is_pumped() {
+            return;
+        }
+        // What is cached may be older than the session's `initialize`.
+        if live.upstream().is_none() && self.load(&live.id).await.is_err() {
+            return;
+        }
+        let server = self.inner.servers.get(Some(live.session().server.as_str()));
+        if let (Some(server), Some(handle)) = (server, live.upstream()) {
+            self.start_pump(&server, live, &handle, held);
+        }
+    }
+
     /// Reads the upstream's stream for a session whose client listens, unless it is read already.
     pub(super) fn start_pump(
         &self,
@@ -56,7 +83,7 @@ enum Broke {
 
 impl Pump {
     async fn run(mut self) {
-        let mut position: Option<String> = None;
+        let mut position = self.cursor().await;
         let mut failures = 0;
         loop {
             let started = Instant::now();
@@ -69,6 +96,22 @@ impl Pump {
             tokio::time::sleep(self.server.upstream.reconnect_delay(failures, retry)).await;
         }
         self.live.pump_ended();
+    }
+
+    /// Where the node that read it before had come to.
+    async fn cursor(&self) -> Option<String> {
+        let (fence, position) = self.live.holder(&self.to)?.position()?;
+        let attach = Attach {
+            stream: StreamKey { session: self.live.id.clone(), stream: self.to.clone() },
+            node: self.hub.inner.node.clone(),
+            position: Some(position),
+            reassert: Some(fence),
+            not_after_ms: None,
+        };
+        match self.hub.store().attach(&attach).await {
+            Ok(Attached::Bound { upstream_event, .. }) => upstream_event,
+            Ok(_) | Err(_) => None,
+        }
     }
 
     /// Reads one connection's worth.

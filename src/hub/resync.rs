@@ -40,8 +40,13 @@ impl Hub {
             not_after_ms: None,
         };
         match self.store().attach(&attach).await {
-            Ok(Attached::Bound { tail, .. }) => self.inner.metrics.delivered(stream.caught_up(&tail)),
-            Ok(Attached::Superseded(newer)) => stream.fall_silent(newer),
+            Ok(Attached::Bound { tail, running, .. }) => {
+                self.inner.metrics.delivered(stream.caught_up(&tail));
+                self.look_after(live, &stream.key, running);
+                self.ensure_pump(live, &stream.key.stream).await;
+            }
+            // Nobody said who holds it now: the client finds out by coming back.
+            Ok(Attached::Superseded(_)) => stream.end_with_retry(StreamEnd::Replaced, self.retry()),
             Ok(Attached::Ended) => stream.outlet.end(StreamEnd::Finished),
             Ok(Attached::Gone) => self.end_locally(live),
             // The client comes back with its position and is told.

@@ -40,6 +40,8 @@ pub enum Envelope {
     Released { stream: StreamKey },
     /// The session is over: its streams end, and nothing of it may be served from a cache.
     SessionEnded { session: SessionId },
+    /// The session was initialized: whoever holds its stream reads the upstream's own stream for it.
+    Initialized { session: SessionId },
     /// The client no longer waits for this request: whoever runs it may end it.
     Cancelled { session: SessionId, request: RequestId },
     /// A session's streams are to be closed; their clients come back.

@@ -47,6 +47,15 @@ pub enum ResumeEnd {
     Postponed,
 }
 
+/// What became of a dead node's request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakeoverEnd {
+    /// The upstream is asked for the rest of the answer.
+    Resumed,
+    /// The client is told that its answer is lost.
+    Error,
+}
+
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExchangeEnd {
@@ -88,6 +97,7 @@ label!(ExchangeEnd {
     Answered => "answered", UpstreamFailed => "upstream_failed", TimedOut => "timed_out",
     Cancelled => "cancelled", Abandoned => "abandoned",
 });
+label!(TakeoverEnd { Resumed => "resumed", Error => "error" });
 label!(Outcome { Ok => "ok", Error => "error" });
 
 pub(super) const fn kind_label(kind: StreamKind) -> &'static str {

@@ -9,7 +9,9 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
-use super::labels::{ExchangeEnd, Outcome, ResumeEnd, SessionEnd, StreamEnd, kind_label, transport_label};
+use super::labels::{
+    ExchangeEnd, Outcome, ResumeEnd, SessionEnd, StreamEnd, TakeoverEnd, kind_label, transport_label,
+};
 use crate::domain::{Limit, StreamKind, Transport};
 
 /// Counts up when made and down when dropped.
@@ -53,6 +55,7 @@ struct Inner {
     nodes: IntGauge,
     node_deaths: IntCounter,
     resumes: IntCounterVec,
+    takeovers: IntCounterVec,
     exchanges: IntGauge,
     exchange_seconds: HistogramVec,
     json_answers: IntCounter,
@@ -112,6 +115,11 @@ impl Metrics {
                 "Streams that read their log again because a message between nodes may have been lost.",
             ),
             gaps: counter("holdfast_stream_gaps_total", "Gaps seen by a stream, and closed from the log."),
+            takeovers: counters(
+                "holdfast_takeovers_total",
+                "Requests of dead nodes that this one took over, by what could be done.",
+                "outcome",
+            ),
             resumes: counters("holdfast_resumes_total", "Resumes with Last-Event-ID, by outcome.", "outcome"),
             exchanges: gauge("holdfast_exchanges", "Requests running."),
             exchange_seconds: register(
@@ -275,6 +283,10 @@ impl Metrics {
 
     pub fn resumed(&self, end: ResumeEnd) {
         self.inner.resumes.with_label_values(&[end.label()]).inc();
+    }
+
+    pub fn took_over(&self, end: TakeoverEnd) {
+        self.inner.takeovers.with_label_values(&[end.label()]).inc();
     }
 
     pub fn exchanged(&self, end: ExchangeEnd, took: Duration) {

@@ -18,12 +18,49 @@ use crate::protocol::sse::Decoder;
 /// A stream that breaks this often in a row without a single message is given up.
 const FRUITLESS_RESUMES_MAX: u32 = 8;
 
+/// The same for a stream that another node had read.
+const FRUITLESS_TAKEOVERS_MAX: u32 = 3;
+
 /// One message from the upstream.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub message: Message,
     /// The upstream's event id, if it gave one: where its stream can be resumed.
     pub event: Option<String>,
+}
+
+/// What was heard of an upstream.
+#[derive(Debug, Clone)]
+pub enum Heard {
+    Message(Answer),
+    /// An event id without a message: from here its stream can be resumed (L12).
+    Position(String),
+}
+
+/// How far an upstream's stream was read, so that another node can go on from there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    pub event: String,
+    /// A message came with the event, not only its id.
+    pub delivered: bool,
+}
+
+impl Position {
+    /// As the shared state keeps it.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        format!("{}{}", if self.delivered { '=' } else { '~' }, self.event)
+    }
+
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let (delivered, event) = match text.split_at_checked(1)? {
+            ("=", event) => (true, event),
+            ("~", event) => (false, event),
+            _ => return None,
+        };
+        Some(Self { event: event.to_owned(), delivered })
+    }
 }
 
 /// The upstream's messages, in order. Dropping it closes the connection, which to a modern upstream
@@ -41,6 +78,9 @@ pub struct Answers {
     /// A message came with the position, not only a priming event.
     delivered_at_position: bool,
     fruitless: u32,
+    fruitless_max: u32,
+    /// An event id that came alone, not told yet.
+    primed: Option<String>,
     guard: Option<Box<dyn Send + Sync>>,
 }
 
@@ -79,8 +119,21 @@ impl Answers {
             resumed_at: None,
             delivered_at_position: false,
             fruitless: 0,
+            fruitless_max: FRUITLESS_RESUMES_MAX,
+            primed: None,
             guard: None,
         }
+    }
+
+    /// Goes on where another node stopped.
+    pub(super) fn resumed(upstream: Streamable, handle: UpstreamHandle, position: Position) -> Self {
+        let mut answers = Self::new(upstream, Some(handle), Source::Broken);
+        answers.position = Some(position.event);
+        answers.delivered_at_position = position.delivered;
+        answers.retry = Some(Duration::ZERO);
+        // What the upstream forgot should not be waited for as if it were only away.
+        answers.fruitless_max = FRUITLESS_TAKEOVERS_MAX;
+        answers
     }
 
     /// Drops `guard` together with the answers.
@@ -104,9 +157,26 @@ impl Answers {
     /// the stream broke and can't be resumed, [`Error::SessionGone`] if resuming met a 404.
     pub async fn next(&mut self) -> Result<Option<Answer>, Error> {
         loop {
+            match self.hear().await? {
+                Some(Heard::Message(answer)) => return Ok(Some(answer)),
+                Some(Heard::Position(_)) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// The same, told of event ids that came without a message as well.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub async fn hear(&mut self) -> Result<Option<Heard>, Error> {
+        loop {
+            if let Some(position) = self.primed.take() {
+                return Ok(Some(Heard::Position(position)));
+            }
             if let Some(answer) = self.ready.pop_front() {
                 self.fruitless = 0;
-                return Ok(Some(answer));
+                return Ok(Some(Heard::Message(answer)));
             }
             match &mut self.source {
                 Source::Done => return Ok(None),
@@ -158,7 +228,11 @@ impl Answers {
                             let position = self.position.clone();
                             return self.take(data, position);
                         }
-                        _ => continue,
+                        None | Some(_) if self.position.is_some() && !self.delivered_at_position => {
+                            self.primed.clone_from(&self.position);
+                            return Ok(());
+                        }
+                        None | Some(_) => continue,
                     }
                 }
                 Ok(None) => {}
@@ -199,7 +273,7 @@ impl Answers {
         let (Some(handle), Some(position)) = (&self.handle, &self.position) else {
             return Err(self.upstream.interrupted());
         };
-        if self.fruitless >= FRUITLESS_RESUMES_MAX {
+        if self.fruitless >= self.fruitless_max {
             return Err(self.upstream.interrupted());
         }
         let delay = self.upstream.reconnect_delay(self.fruitless, self.retry);

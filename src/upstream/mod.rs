@@ -9,7 +9,7 @@ mod probe;
 mod session;
 mod streamable;
 
-pub use answers::{Answer, Answers};
+pub use answers::{Answer, Answers, Heard, Position};
 pub use era::{EraPolicy, Eras};
 pub use error::Error;
 pub use http_client::{Config as HttpConfig, HttpClient};

@@ -11,7 +11,7 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 
-use super::answers::Answers;
+use super::answers::{Answers, Position};
 use super::era::{EraCache, EraPolicy};
 use super::error::Error;
 use super::http_client::HttpClient;
@@ -135,6 +135,13 @@ impl Streamable {
             Listening::Stream(body) => Some(Answers::stream(self.clone(), None, body)),
             Listening::NotOffered => None,
         })
+    }
+
+    /// The rest of a request's answer, which another node had begun to read. What can't be resumed is
+    /// [`Error::Interrupted`].
+    #[must_use]
+    pub fn resume(&self, handle: &UpstreamHandle, position: Position) -> Answers {
+        Answers::resumed(self.clone(), handle.clone(), position)
     }
 
     pub(super) async fn open_stream(

@@ -142,11 +142,16 @@ async fn l19_a_newer_get_stream_on_another_node_takes_the_messages_until_it_ends
     server.say(&step(1)).await;
     assert_eq!(steps(&[older.message().await]), [1]);
     let mut newer = Stream::new(scene.elsewhere.get(None).await);
+    // The server's own stream is read where the client's is.
+    wait_until("the first node lets go", || server.is_closed()).await;
+    let server = scene.hand.take("GET").await;
     server.say(&step(2)).await;
     assert_eq!(steps(&[newer.message().await]), [2]);
     drop(newer);
     wait_until("the newer one is released", || scene.b.metric("holdfast_streams{kind=\"get\"}") == Some(0.0))
         .await;
+    wait_until("the second node lets go", || server.is_closed()).await;
+    let server = scene.hand.take("GET").await;
     server.say(&step(3)).await;
     assert_eq!(steps(&[older.message().await]), [3], "the older one hears again, and only what is new");
 }

@@ -3,6 +3,7 @@
 mod answers;
 mod breaks;
 mod cutting;
+mod deaths;
 mod faults;
 mod forms;
 mod hostile;

@@ -101,6 +101,11 @@ impl Client {
         self.send("GET", "/mcp", &headers, "").await
     }
 
+    /// Opens an HTTP+SSE session.
+    pub(crate) async fn sse(&self) -> Response<Incoming> {
+        self.send("GET", "/sse", &[("accept", "text/event-stream")], "").await
+    }
+
     pub(crate) async fn delete(&self) -> Reply {
         read(self.send("DELETE", "/mcp", &self.own_headers(&[]), "").await).await
     }
@@ -171,6 +176,18 @@ impl Stream {
             let frame = self.body.frame().await?.ok()?;
             self.decoder.push(frame.data_ref().unwrap());
             while let Some(event) = self.decoder.next().unwrap() {
+                self.ready.push_back(event);
+            }
+        }
+    }
+
+    /// Waits for the first position, with or without data.
+    pub(crate) async fn primed(&mut self) {
+        while self.position.is_none() {
+            let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.expect("a position in time");
+            self.decoder.push(frame.expect("a position").unwrap().data_ref().unwrap());
+            while let Some(event) = self.decoder.next().unwrap() {
+                self.position = event.id.clone().or(self.position.take());
                 self.ready.push_back(event);
             }
         }

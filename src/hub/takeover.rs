@@ -1,0 +1,69 @@
+//! Requests whose runner is dead (P5): whoever holds their stream takes their records, reads the rest
+//! of the answer where the upstream can resume it, and says so where it can't.
+
+use std::sync::Arc;
+
+use super::Hub;
+use super::call::Call;
+use super::exchange::{Asked, Exchange};
+use super::live::Live;
+use super::nodes::Health;
+use super::post::Form;
+use crate::domain::{RunningRecord, StreamKey};
+use crate::ports::{Steal, Stolen};
+use crate::protocol::jsonrpc::Id;
+use crate::telemetry::TakeoverEnd;
+
+impl Hub {
+    /// Looks at what runs towards a stream that is held here. A runner that is merely missing is being
+    /// looked for; once it is dead, every stream is read again and comes by here.
+    pub(super) fn look_after(&self, live: &Arc<Live>, stream: &StreamKey, running: Vec<RunningRecord>) {
+        for record in running {
+            if record.runner != self.inner.node && self.inner.nodes.health(&record.runner) == Health::Dead {
+                let (hub, live, stream) = (self.clone(), live.clone(), stream.clone());
+                self.inner.tasks.spawn(async move { hub.take_over(live, stream, record).await });
+            }
+        }
+    }
+
+    async fn take_over(&self, live: Arc<Live>, stream: StreamKey, record: RunningRecord) {
+        let steal = Steal {
+            stream: stream.clone(),
+            request: record.request,
+            from: record.fence,
+            by: self.inner.node.clone(),
+        };
+        let taken = match self.store().steal(&steal).await {
+            Ok(Stolen::Taken(taken)) => taken,
+            Ok(Stolen::Lost | Stolen::Gone) => return,
+            Err(error) => {
+                // The store was away: the next look at the stream finds the record again.
+                tracing::warn!(%stream, %error, "a dead node's request could not be taken over yet");
+                self.inner.resync.notify_one();
+                return;
+            }
+        };
+        // What is cached may be older than the session's `initialize`.
+        if let Err(error) = self.load(&live.id).await {
+            tracing::debug!(%stream, %error, "a taken over request goes by what is cached");
+        }
+        let server = self.inner.servers.get(Some(live.session().server.as_str()));
+        let (Some(server), Ok(id)) = (server, Id::parse(taken.request.as_json())) else { return };
+        let resumes = taken.upstream_event.is_some();
+        tracing::warn!(%stream, request = taken.request.as_json(), from = %record.runner, resumes, "took over a dead node's request");
+        self.inner.metrics.took_over(if resumes { TakeoverEnd::Resumed } else { TakeoverEnd::Error });
+        let requests = vec![taken.request.clone()];
+        // A limit is no reason to let it go: it ran before.
+        let entered = live.enter_requests(&requests, usize::MAX);
+        let cancel = entered.ok().and_then(|mut cancels| cancels.pop()).unwrap_or_default();
+        let asked = Asked {
+            calls: vec![Call::taken_over(self, &server, &live, &taken, id, cancel)],
+            requests,
+            form: Form::Json,
+            batch: false,
+            primes: false,
+            times: server.requests.clone(),
+        };
+        Exchange::taken_over(self, &live, asked, stream, taken.fence).run().await;
+    }
+}
