@@ -2,3 +2,4 @@
 //! tests/it/contract hold each of them to it.
 
 pub mod memory;
+pub mod redis;

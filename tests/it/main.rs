@@ -10,4 +10,5 @@ mod contract;
 mod features;
 mod harness;
 mod peers;
+mod servers;
 mod tidy;

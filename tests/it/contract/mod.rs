@@ -6,6 +6,7 @@ mod ends;
 mod log;
 mod memory;
 mod model;
+mod redis;
 mod running;
 mod serial;
 mod sessions;

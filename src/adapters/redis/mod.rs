@@ -1,0 +1,13 @@
+//! Sessions in Redis, shared by all nodes. Each step is one script on the keys of one session, which
+//! share a slot; the scripts are text that any node may send again, so they survive restarts,
+//! failovers and clusters.
+
+mod answer;
+mod connect;
+mod port;
+mod scripts;
+mod steps;
+mod store;
+
+pub use connect::{Config, ConnectError};
+pub use store::RedisSessionStore;

@@ -1,0 +1,60 @@
+-- ARGV: stream, payload, producer, sequence, request or '', its fence, last, upstream's event id or ''.
+local no = refused()
+if no then return no end
+age()
+local payload, producer, request, last, upstream = arg(2), 'p:' .. arg(3), arg(5), arg(7) == '1', arg(8)
+local record = request ~= '' and record_of(request) or nil
+if record and (record.stream ~= name or record.fence ~= arg(6)) then record = nil end
+if redis.call('HEXISTS', B, 'top') == 0 then
+  if request ~= '' then return { 'stale' } end
+  if is_post(name) then return { 'ended' } end
+  ensure()
+end
+local book = redis.call('HMGET', B, 'top', 'node', 'fence', 'ended', producer, 'producers')
+local function logged(number, previous)
+  local top = redis.call('HGET', B, 'top')
+  local is_last = redis.call('HEXISTS', B, 'ended') == 1 and number == top
+  return { 'logged', number, previous, book[2] or '', book[3] or '', is_last and '1' or '0' }
+end
+if book[5] then
+  local sequence, number, previous = string.match(book[5], '^(%d+) (%S+) (%S+)$')
+  if tonumber(arg(4)) <= tonumber(sequence) then return logged(number, previous) end
+end
+if book[4] then return { 'ended' } end
+if request ~= '' and not record then return { 'stale' } end
+local previous = book[1]
+if not book[2] then redis.call('HSETNX', B, 'unheld', previous) end
+if request == '' and upstream ~= '' then redis.call('HSET', B, 'upstream', upstream) end
+local number = following(previous)
+local cost = #payload + EVENT_COST
+redis.call('HSET', B, 'top', number)
+redis.call('XADD', L, number, 'd', payload)
+redis.call('HINCRBY', B, 'bytes', cost)
+redis.call('HINCRBY', S, 'bytes', cost)
+if record then
+  if last then
+    redis.call('HDEL', R, request)
+  elseif upstream ~= '' then
+    record.upstream = upstream
+    keep_record(request, record)
+  end
+end
+local still = is_post(name) and #running(name) or 0
+-- Of producers, the least recent are forgotten; each running request has one of its own.
+local known = {}
+for id in string.gmatch(book[6] or '', '%S+') do
+  if id ~= producer then known[#known + 1] = id end
+end
+while #known >= 64 + still do redis.call('HDEL', B, table.remove(known, 1)) end
+known[#known + 1] = producer
+redis.call('HSET', B, producer, arg(4) .. ' ' .. number .. ' ' .. previous, 'producers', table.concat(known, ' '))
+if is_post(name) then
+  if last and still == 0 then
+    redis.call('HSET', B, 'ended', text(now))
+    redis.call('ZADD', Z, text(now + ttl), name)
+  end
+else
+  keep_stream()
+end
+trim()
+return logged(number, previous)

@@ -1,0 +1,26 @@
+-- Leases. KEYS: leases (zset: node by when its lease ends), facts (hash). ARGV: what, then its own.
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local what = ARGV[1]
+if what == 'leave' then
+  redis.call('ZREM', KEYS[1], ARGV[2])
+  redis.call('HDEL', KEYS[2], ARGV[2])
+  return {}
+end
+for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))) do
+  redis.call('ZREM', KEYS[1], dead)
+  redis.call('HDEL', KEYS[2], dead)
+end
+if what == 'beat' then
+  -- ARGV: node, lifetime, facts.
+  local lapsed = redis.call('ZSCORE', KEYS[1], ARGV[2]) and '0' or '1'
+  redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[3])), ARGV[2])
+  redis.call('HSET', KEYS[2], ARGV[2], ARGV[4])
+  return { lapsed, redis.call('ZRANGE', KEYS[1], 0, -1) }
+end
+local answer = {}
+for _, node in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  answer[#answer + 1] = node
+  answer[#answer + 1] = redis.call('HGET', KEYS[2], node) or '{}'
+end
+return answer

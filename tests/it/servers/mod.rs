@@ -1,0 +1,49 @@
+//! Real servers of a test's own: on free ports, nothing left on disk, killed when dropped.
+
+mod redis;
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+pub(crate) use redis::Redis;
+
+/// A process that listens on a port.
+struct Server {
+    child: Child,
+}
+
+impl Server {
+    fn start(program: &str, arguments: &[String], port: u16) -> Self {
+        #[expect(
+            clippy::zombie_processes,
+            reason = "dropping the server waits for it; a panic here fails the test"
+        )]
+        let child = Command::new(program)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program}: {error}; `make install` installs it"));
+        let server = Self { child };
+        for _ in 0..500 {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return server;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("{program} does not listen on {port}");
+    }
+
+    /// Stops it where it stands, or lets it go on.
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,68 @@
+//! A Redis.
+
+use holdfast::adapters::redis::{Config, RedisSessionStore};
+use holdfast::ports::Bounds;
+
+use super::Server;
+use crate::peers::free_port;
+
+pub(crate) struct Redis {
+    server: Option<Server>,
+    port: u16,
+    more: Vec<String>,
+}
+
+impl Redis {
+    pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With settings as on its command line.
+    pub(crate) fn with(more: &[&str]) -> Self {
+        let more = more.iter().map(|&word| word.to_owned()).collect();
+        let mut redis = Self { server: None, port: free_port(), more };
+        redis.restart();
+        redis
+    }
+
+    /// Kills it, if it runs, and starts another on the same port, without its data.
+    pub(crate) fn restart(&mut self) {
+        self.server = None;
+        let fixed =
+            format!("--port {} --bind 127.0.0.1 --save --appendonly no --maxmemory-policy noeviction", self.port);
+        let mut arguments: Vec<_> = fixed.split(' ').map(str::to_owned).collect();
+        let save = arguments.iter().position(|word| word == "--save").unwrap();
+        arguments.insert(save + 1, String::new());
+        arguments.extend(self.more.clone());
+        self.server = Some(Server::start("redis-server", &arguments, self.port));
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.server = None;
+    }
+
+    pub(crate) fn freeze(&self) {
+        self.server.as_ref().unwrap().signal("-STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.server.as_ref().unwrap().signal("-CONT");
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        Config {
+            url: self.url(),
+            prefix: "hf".to_owned(),
+            timeout: std::time::Duration::from_secs(2),
+            pending_max: 10_000,
+        }
+    }
+
+    pub(crate) async fn store(&self, bounds: Bounds) -> RedisSessionStore {
+        RedisSessionStore::connect(&self.config(), bounds).await.unwrap()
+    }
+}
