@@ -12,9 +12,11 @@ help:
 	@echo "make fuzz         each fuzz target for SECONDS (60)"
 
 # From Debian: the servers that tests start on free ports.
+SERVERS = redis-server nats-server haproxy
 install:
-	@command -v redis-server >/dev/null || { apt-get update -qq && \
-	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null; }
+	@missing=""; for server in $(SERVERS); do command -v $$server >/dev/null || missing="$$missing $$server"; done; \
+	if [ -n "$$missing" ]; then apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 	cd tests/conformance && $(NPM_CI)
 	cd tests/clients && $(NPM_CI)
 

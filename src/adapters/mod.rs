@@ -2,4 +2,5 @@
 //! tests/it/contract hold each of them to it.
 
 pub mod memory;
+pub mod nats;
 pub mod redis;

@@ -3,25 +3,21 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use super::settings;
-use crate::adapters::memory::{MemoryBus, MemorySessionStore};
+use super::shared::Shared;
 use crate::config::Config;
 use crate::domain::{InvalidId, NodeId};
 use crate::edge;
 use crate::hub::{Hub, Parts};
 use crate::lifecycle::{Ending, Lifecycle, Phase, Tasks};
-use crate::ports::{Bus, SessionStore};
 use crate::telemetry::Metrics;
 use crate::upstream::HttpClient;
-
-/// Messages that may wait for this node.
-const INBOX_MAX: usize = 4096;
 
 /// How long connections may take to close once nothing runs on them.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
@@ -61,6 +57,23 @@ impl Listeners {
         self.client.local_addr()
     }
 
+    /// A node that waits for its backends is alive and not ready.
+    pub(super) fn answer_probes(&self, config: &Config) -> io::Result<Waiting> {
+        let twin = std::net::TcpListener::from(self.admin.as_fd().try_clone_to_owned()?);
+        let twin = TcpListener::from_std(twin)?;
+        let tasks = Tasks::new();
+        let serving = edge::serve(
+            twin,
+            edge::waiting_routes(),
+            settings::listener(config),
+            Lifecycle::new(),
+            tasks.clone(),
+            Metrics::new(),
+        );
+        tasks.spawn_until_stopped(serving);
+        Ok(Waiting { tasks })
+    }
+
     /// # Errors
     /// If the system can't tell.
     pub fn admin_address(&self) -> io::Result<SocketAddr> {
@@ -68,28 +81,22 @@ impl Listeners {
     }
 }
 
+/// Answers probes on the admin port until the node is there: alive, not ready.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    tasks: Tasks,
+}
+
+impl Waiting {
+    pub(super) async fn end(self) {
+        self.tasks.finish(LAST_MOMENT).await;
+    }
+}
+
 async fn bind(key: &str, address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .map_err(|error| io::Error::new(error.kind(), format!("{key} {address}: {error}")))
-}
-
-/// Shared state and bus of one or several nodes.
-#[derive(Debug, Clone)]
-pub struct Shared {
-    pub store: Arc<dyn SessionStore>,
-    pub bus: Arc<dyn Bus>,
-}
-
-impl Shared {
-    /// In this process.
-    #[must_use]
-    pub fn memory(config: &Config) -> Self {
-        Self {
-            store: Arc::new(MemorySessionStore::new(settings::bounds(config))),
-            bus: Arc::new(MemoryBus::new(INBOX_MAX)),
-        }
-    }
 }
 
 /// A running node.
@@ -106,15 +113,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(config: &Config, listeners: Listeners) -> Result<Self, StartError> {
-        Self::start_on(config, listeners, Shared::memory(config))
-    }
-
-    /// The same on state that other nodes may share.
-    ///
-    /// # Errors
-    /// [`StartError`].
-    pub fn start_on(config: &Config, listeners: Listeners, shared: Shared) -> Result<Self, StartError> {
+    pub fn start(config: &Config, listeners: Listeners, shared: Shared) -> Result<Self, StartError> {
         let (lifecycle, tasks, metrics) = (Lifecycle::new(), Tasks::new(), Metrics::new());
         let client = HttpClient::new(&settings::http_client(config))?;
         let hub = Hub::start(Parts {

@@ -3,14 +3,17 @@
 mod descriptors;
 mod gateway;
 mod settings;
+mod shared;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::process::ExitCode;
 
 use tokio::net::TcpListener;
 
-pub use gateway::{Gateway, Listeners, Shared, StartError};
+pub use gateway::{Gateway, Listeners, StartError};
+pub use shared::{Shared, Unusable};
 
 use crate::config::{Config, Overrides};
 use crate::demo;
@@ -25,6 +28,8 @@ pub fn serve(config: Config) -> ExitCode {
         return fail("telemetry.log_filter can't be read", &error);
     }
     descriptors::raise(&config);
+    // What the clients of the backends take, where nobody gives them one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     run(async move {
         let signal = match shutdown_requested() {
             Ok(signal) => signal,
@@ -34,7 +39,24 @@ pub fn serve(config: Config) -> ExitCode {
             Ok(listeners) => listeners,
             Err(error) => return fail("a listener can't be opened", &error),
         };
-        let gateway = match Gateway::start(&config, listeners) {
+        let mut signal = pin!(signal);
+        let waiting = match listeners.answer_probes(&config) {
+            Ok(waiting) => waiting,
+            Err(error) => return fail("a listener can't be used", &error),
+        };
+        let shared = tokio::select! {
+            shared = Shared::connect(&config) => shared,
+            name = &mut signal => {
+                tracing::info!(signal = name, "told to end before the backends were there");
+                return ExitCode::SUCCESS;
+            }
+        };
+        waiting.end().await;
+        let shared = match shared {
+            Ok(shared) => shared,
+            Err(error) => return fail("the gateway can't start", &error),
+        };
+        let gateway = match Gateway::start(&config, listeners, shared) {
             Ok(gateway) => gateway,
             Err(error) => return fail("the gateway can't start", &error),
         };
@@ -82,7 +104,7 @@ async fn run_demo(
         Listeners::bind(listen.unwrap_or(usual(4444)), admin_listen.unwrap_or(usual(4445))).await?;
     let gateway_url = format!("http://{}", listeners.client_address()?);
     let admin_url = format!("http://{}", listeners.admin_address()?);
-    let gateway = Gateway::start(&config, listeners)?;
+    let gateway = Gateway::start(&config, listeners, Shared::memory(&config))?;
     let kept = demo::run(&gateway_url).await?.kept_all();
     if !once {
         demo::invite(&gateway_url, &admin_url);

@@ -1,12 +1,16 @@
 //! From what the person set to what each room is given.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
 
+use super::shared::Unusable;
+use crate::adapters::{nats, redis};
 use crate::config::{
-    AllowedHosts, AllowedOrigins, Answers, Config, Era, LogFormat, ServerConfig, SessionMode, State,
+    AllowedHosts, AllowedOrigins, Answers, Bus, Config, Era, LogFormat, NatsConfig, RedisConfig,
+    ServerConfig, SessionMode, State,
 };
 use crate::domain::{InvalidId, ServerName};
 use crate::hub::{AnswerPolicy, Buffer, RequestsConfig, Server, Servers, SessionPolicy, StreamsConfig};
@@ -72,6 +76,27 @@ pub(super) fn hub(config: &Config) -> hub::Config {
     }
 }
 
+/// How the Redis of `state` is used, if there is one.
+pub(super) fn redis(config: &Config) -> Option<redis::Config> {
+    let State::Redis(url) = &config.state else { return None };
+    let RedisConfig { prefix, timeout, pending_max } = config.redis.clone();
+    Some(redis::Config { url: url.reveal().to_owned(), prefix, timeout, pending_max })
+}
+
+/// How the NATS of `bus` is used, if there is one.
+pub(super) fn nats(config: &Config) -> Result<Option<nats::Config>, Unusable> {
+    let Bus::Nats(url) = &config.bus else { return Ok(None) };
+    let NatsConfig { prefix, timeout, inbox_max, token_file, nkey_file, credentials_file, ca_file } =
+        config.nats.clone();
+    let read = |path: PathBuf| {
+        let token = std::fs::read_to_string(&path);
+        token.map_err(|source| Unusable::File { key: "nats.token_file", path, source })
+    };
+    let token = token_file.map(read).transpose()?.map(|token| token.trim().to_owned());
+    let url = url.reveal().to_owned();
+    Ok(Some(nats::Config { url, prefix, timeout, token, nkey_file, credentials_file, ca_file, inbox_max }))
+}
+
 pub(super) fn http_client(config: &Config) -> HttpConfig {
     HttpConfig {
         connect_timeout: config.upstream.connect_timeout,
@@ -110,9 +135,9 @@ pub(super) fn servers(config: &Config, client: &HttpClient) -> Result<Servers, I
                 Answers::Json => AnswerPolicy::Json,
                 Answers::Sse => AnswerPolicy::Sse,
             },
-            sessions: match (config.state, own.sessions) {
+            sessions: match (&config.state, own.sessions) {
                 (State::None, _) | (_, SessionMode::Stateless) => SessionPolicy::Stateless,
-                (State::Memory, SessionMode::Stateful) => SessionPolicy::Stateful,
+                (State::Memory | State::Redis(_), SessionMode::Stateful) => SessionPolicy::Stateful,
             },
             requests,
         });

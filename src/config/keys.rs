@@ -2,6 +2,7 @@
 //! place. A default's reason stands in its text, because the text becomes the reference.
 
 mod client;
+mod cluster;
 mod node;
 mod session;
 
@@ -10,8 +11,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use url::Url;
+
 use super::faults::did_you_mean;
 use super::reader::Section;
+use super::secret::Secret;
 use super::settings::{
     Answers, Bus, Config, Era, RequestsConfig, ServerConfig, SessionMode, State, UpstreamUrl,
 };
@@ -77,12 +81,20 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
         limits: s.section("limits", session::LIMITS, session::limits),
         requests: s.section("requests", session::REQUESTS, session::requests),
         upstream: s.section("upstream", node::UPSTREAM, node::upstream),
-        cluster: s.section("cluster", node::CLUSTER, node::cluster),
+        redis: s.section("redis", cluster::REDIS, cluster::redis),
+        nats: s.section("nats", cluster::NATS, cluster::nats),
+        cluster: s.section("cluster", cluster::CLUSTER, cluster::cluster),
         shutdown: s.section("shutdown", node::SHUTDOWN, node::shutdown),
         telemetry: s.section("telemetry", node::TELEMETRY, node::telemetry),
         servers: s.map("servers", SERVERS, |_, s| server(s)),
     };
     check_timeouts(s, &config.servers, &config.requests);
+    if matches!((&config.state, &config.bus), (State::Memory | State::None, Bus::Nats(_))) {
+        s.fault(
+            &["bus", "state"],
+            "nodes that share a bus must share their state: set state to a Redis's URL",
+        );
+    }
     config.default_server = default_server(s, named, &config.servers);
     config
 }
@@ -91,20 +103,31 @@ fn state(s: &mut Section<'_, '_>) -> State {
     let parse = |text: &str| match address_of(text) {
         "memory" => Ok(State::Memory),
         "none" => Ok(State::None),
-        _ => Err(Reason::Borrowed("is not supported by this build")),
+        _ => backend_url(text, &["redis", "rediss", "redis-cluster", "redis-sentinel"]).map(State::Redis),
     };
-    let doc = "Where sessions and their logs are kept. `memory`: in this process. `none`: no sessions are \
-               kept at all, each request stands alone and GET is answered with 405.";
-    s.backend("state", "memory", "`memory` or `none`", parse, doc).unwrap_or(State::Memory)
+    let doc = "Where sessions and their logs are kept. `memory`: in this process. `redis://host:6379` (also \
+               `rediss://` for TLS, `redis-cluster://`, and `redis-sentinel://` with \
+               `?sentinelServiceName=`): in a Redis that nodes share. `none`: no sessions are kept at all, each \
+               request stands alone and GET is answered with 405.";
+    s.backend("state", "memory", "`memory`, `none`, or a Redis's URL", parse, doc).unwrap_or(State::Memory)
 }
 
 fn bus(s: &mut Section<'_, '_>) -> Bus {
     let parse = |text: &str| match address_of(text) {
         "memory" => Ok(Bus::Memory),
-        _ => Err(Reason::Borrowed("is not supported by this build")),
+        _ => backend_url(text, &["nats", "tls"]).map(Bus::Nats),
     };
-    let doc = "How nodes reach each other. `memory`: one process is all there is.";
-    s.backend("bus", "memory", "`memory`", parse, doc).unwrap_or(Bus::Memory)
+    let doc = "How nodes reach each other. `memory`: one process is all there is. `nats://host:4222` (also \
+               `tls://`): over a NATS, which several nodes on one `state` need.";
+    s.backend("bus", "memory", "`memory` or a NATS's URL", parse, doc).unwrap_or(Bus::Memory)
+}
+
+fn backend_url(text: &str, schemes: &[&str]) -> Result<Secret, Reason> {
+    let url = Url::parse(text).map_err(|_| Reason::Borrowed("is not supported by this build"))?;
+    if !schemes.contains(&url.scheme()) {
+        return Err("is not supported by this build".into());
+    }
+    if url.host_str().is_none_or(str::is_empty) { Err("names no host".into()) } else { Ok(Secret::new(text)) }
 }
 
 /// `memory:` and `memory://` mean `memory`.

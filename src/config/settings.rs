@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
+
+use super::secret::Secret;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -24,23 +27,49 @@ pub struct Config {
     pub limits: LimitsConfig,
     pub requests: RequestsConfig,
     pub upstream: UpstreamConfig,
+    pub redis: RedisConfig,
+    pub nats: NatsConfig,
     pub cluster: ClusterConfig,
     pub shutdown: ShutdownConfig,
     pub telemetry: TelemetryConfig,
     pub servers: BTreeMap<String, ServerConfig>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// Sessions and logs live in this process.
     Memory,
     /// No sessions at all: each request stands alone.
     None,
+    /// In a Redis that nodes share; the URL may hold a password.
+    Redis(Secret),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bus {
     Memory,
+    /// Over a NATS; the URL may hold a password.
+    Nats(Secret),
+}
+
+/// How a Redis is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisConfig {
+    pub prefix: String,
+    pub timeout: Duration,
+    pub pending_max: usize,
+}
+
+/// How a NATS is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatsConfig {
+    pub prefix: String,
+    pub timeout: Duration,
+    pub inbox_max: usize,
+    pub token_file: Option<PathBuf>,
+    pub nkey_file: Option<PathBuf>,
+    pub credentials_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

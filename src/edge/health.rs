@@ -43,6 +43,10 @@ pub(super) async fn live() -> &'static str {
     "ok\n"
 }
 
+pub(super) async fn waiting() -> (StatusCode, &'static str) {
+    (StatusCode::SERVICE_UNAVAILABLE, "waiting for state and bus\n")
+}
+
 pub(super) async fn ready(State((_, lifecycle)): State<(Hub, Lifecycle)>) -> Response {
     match lifecycle.phase() {
         Phase::Ready => "ready\n".into_response(),

@@ -78,6 +78,11 @@ pub fn client_routes(hub: Hub, lifecycle: Lifecycle, config: Config) -> Router {
         .with_state(edge)
 }
 
+/// The operators' port of a node that waits for its backends: alive, not ready.
+pub fn waiting_routes() -> Router {
+    Router::new().route("/livez", get(health::live)).route("/readyz", get(health::waiting))
+}
+
 /// The operators' port: liveness, readiness, metrics.
 pub fn admin_routes(hub: Hub, lifecycle: Lifecycle) -> Router {
     Router::new()

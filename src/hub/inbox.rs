@@ -1,5 +1,7 @@
 //! What other nodes say.
 
+use std::time::Duration;
+
 use super::Hub;
 use super::deliver::{end_streams, give_way};
 use super::mail::Arrival;
@@ -7,10 +9,22 @@ use crate::domain::{Payload, ServerName, SessionId, StreamKind};
 use crate::ports::Envelope;
 use crate::telemetry::StreamEnd;
 
+/// Between two attempts to open the inbox.
+const AGAIN: Duration = Duration::from_millis(200);
+
 impl Hub {
     /// Reads this node's inbox, until it is dropped.
     pub(super) async fn watch_inbox(self) {
-        let mut inbox = self.inner.bus.open_inbox(&self.inner.node);
+        let mut inbox = loop {
+            match self.inner.bus.open_inbox(&self.inner.node).await {
+                Ok(inbox) => break inbox,
+                Err(error) => {
+                    tracing::warn!(%error, "this node's inbox can't be opened yet");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        };
+        inbox.missed.mark_unchanged();
         loop {
             tokio::select! {
                 parcel = inbox.messages.recv() => match parcel {

@@ -124,16 +124,16 @@ mod tests {
         Envelope::SessionEnded { session: SessionId::mint() }
     }
 
-    fn two() -> (Mail, Mail, Inbox) {
+    async fn two() -> (Mail, Mail, Inbox) {
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(16));
         let [one, other] = ["a", "b"].map(NodeId::incarnate);
-        let inbox = bus.open_inbox(&other);
+        let inbox = bus.open_inbox(&other).await.unwrap();
         (Mail::new(one, bus.clone()), Mail::new(other, bus), inbox)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lost_message_is_noticed_by_the_next_one_or_by_the_tally() {
-        let (one, other, mut inbox) = two();
+        let (one, other, mut inbox) = two().await;
         one.send(&other.node, ended()).await.unwrap();
         assert_eq!(other.arrived(&inbox.messages.recv().await.unwrap()), Arrival::Next);
         one.send(&other.node, ended()).await.unwrap();
@@ -151,7 +151,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_message_of_all_may_be_the_lost_one_but_not_what_went_to_all_before() {
-        let (one, other, mut inbox) = two();
+        let (one, other, mut inbox) = two().await;
         one.send(&other.node, ended()).await.unwrap();
         let _lost = inbox.messages.recv().await.unwrap();
         one.send(&other.node, ended()).await.unwrap();
@@ -164,7 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_seemed_dead_is_counted_anew() {
-        let (one, other, mut inbox) = two();
+        let (one, other, mut inbox) = two().await;
         one.send(&other.node, ended()).await.unwrap();
         other.arrived(&inbox.messages.recv().await.unwrap());
         one.forget(|_| true);

@@ -84,8 +84,9 @@ pub struct Inbox {
 
 /// Between nodes: to one, or to all.
 pub trait Bus: Send + Sync + Debug + 'static {
-    /// Opens this node's inbox. Once per incarnation; dropping it closes it.
-    fn open_inbox(&self, node: &NodeId) -> Inbox;
+    /// Opens this node's inbox: what is sent from now on arrives, if nothing is lost. Once per
+    /// incarnation; dropping it closes it.
+    fn open_inbox<'a>(&'a self, node: &'a NodeId) -> PortFuture<'a, Result<Inbox, BusError>>;
 
     /// Hands a parcel to one node, at most once.
     fn send<'a>(&'a self, to: &'a NodeId, parcel: Parcel) -> PortFuture<'a, Result<(), BusError>>;

@@ -84,11 +84,13 @@ impl MemoryBus {
 }
 
 impl Bus for MemoryBus {
-    fn open_inbox(&self, node: &NodeId) -> Inbox {
-        let (messages, inbox) = mpsc::channel(self.inbox_max);
-        let (missed, missed_inbox) = watch::channel(0);
-        self.seats_mut().insert(node.clone(), Seat { messages, missed });
-        Inbox { messages: inbox, missed: missed_inbox }
+    fn open_inbox<'a>(&'a self, node: &'a NodeId) -> PortFuture<'a, Result<Inbox, BusError>> {
+        Box::pin(async move {
+            let (messages, inbox) = mpsc::channel(self.inbox_max);
+            let (missed, missed_inbox) = watch::channel(0);
+            self.seats_mut().insert(node.clone(), Seat { messages, missed });
+            Ok(Inbox { messages: inbox, missed: missed_inbox })
+        })
     }
 
     fn send<'a>(&'a self, to: &'a NodeId, parcel: Parcel) -> PortFuture<'a, Result<(), BusError>> {

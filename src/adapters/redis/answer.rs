@@ -121,8 +121,8 @@ impl Parts {
         while !fields.is_empty() {
             match &*fields.text()? {
                 "server" => {
-                    session.server =
-                        ServerName::parse(&fields.text()?).map_err(|_| Unreadable("a server's name is none"))?;
+                    session.server = ServerName::parse(&fields.text()?)
+                        .map_err(|_| Unreadable("a server's name is none"))?;
                 }
                 "owner" => session.owner = owner(&fields.text()?),
                 "transport" => {

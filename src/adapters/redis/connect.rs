@@ -50,7 +50,8 @@ impl ConnectError {
 
 /// A client that gives up early, never sends a step twice, and comes back by itself.
 pub(super) async fn connect(config: &Config) -> Result<Client, ConnectError> {
-    let fred = FredConfig::from_url(&config.url).map_err(|error| ConnectError::Url(error.details().to_owned()))?;
+    let fred =
+        FredConfig::from_url(&config.url).map_err(|error| ConnectError::Url(error.details().to_owned()))?;
     let performance = PerformanceConfig {
         default_command_timeout: config.timeout,
         broadcast_channel_capacity: 256,
@@ -103,7 +104,11 @@ fn refused(error: &RedisError) -> ConnectError {
     }
 }
 
-async fn ask(client: &Client, command: &'static str, arguments: &[&'static str]) -> Result<Value, RedisError> {
+async fn ask(
+    client: &Client,
+    command: &'static str,
+    arguments: &[&'static str],
+) -> Result<Value, RedisError> {
     let command = CustomCommand::new_static(command, ClusterHash::Random, false);
     client.custom(command, arguments.to_vec()).await
 }

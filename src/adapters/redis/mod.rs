@@ -5,6 +5,7 @@
 mod answer;
 mod connect;
 mod port;
+mod presence;
 mod scripts;
 mod steps;
 mod store;

@@ -10,8 +10,8 @@ use crate::domain::{
     Fence, NodeId, Principal, ServerName, Session, SessionId, SessionPart, StreamKey, Transport,
 };
 use crate::ports::{
-    Append, Appended, Attach, Attached, Beat, Begin, Begun, CloseIf, Closed, Durability, Inspected, Lease, Mark,
-    Opened, Page, PortFuture, Query, SeenNode, SessionStore, Steal, Stolen, StoreError, Updated,
+    Append, Appended, Attach, Attached, Beat, Begin, Begun, CloseIf, Closed, Durability, Inspected, Lease,
+    Mark, Opened, Page, PortFuture, Query, SeenNode, SessionStore, Steal, Stolen, StoreError, Updated,
 };
 
 impl SessionStore for RedisSessionStore {
@@ -118,21 +118,14 @@ impl SessionStore for RedisSessionStore {
         Box::pin(self.inspect_now(id))
     }
 
-    fn hint<'a>(
-        &'a self,
-        server: &'a ServerName,
-        method: &'a str,
-    ) -> PortFuture<'a, Result<(), StoreError>> {
+    fn hint<'a>(&'a self, server: &'a ServerName, method: &'a str) -> PortFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let keys = vec![self.steps.hints_key(server.as_str())];
             self.steps.run(&self.steps.scripts.hint, keys, vec![text(method)]).await.map(|_| ())
         })
     }
 
-    fn hints<'a>(
-        &'a self,
-        server: &'a ServerName,
-    ) -> PortFuture<'a, Result<Vec<(String, u64)>, StoreError>> {
+    fn hints<'a>(&'a self, server: &'a ServerName) -> PortFuture<'a, Result<Vec<(String, u64)>, StoreError>> {
         Box::pin(async move {
             let key = self.steps.hints_key(server.as_str());
             let given: Result<Vec<(String, u64)>, _> = self.steps.client()?.hgetall(key).await;
@@ -157,16 +150,15 @@ impl SessionStore for RedisSessionStore {
     }
 
     fn leave<'a>(&'a self, node: &'a NodeId) -> PortFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            self.steps.on_nodes(vec![text("leave"), text(node.as_str())]).await.map(|_| ())
-        })
+        Box::pin(
+            async move { self.steps.on_nodes(vec![text("leave"), text(node.as_str())]).await.map(|_| ()) },
+        )
     }
 
     fn nodes(&self) -> PortFuture<'_, Result<Vec<SeenNode>, StoreError>> {
         Box::pin(async move {
             let parts = self.steps.on_nodes(vec![text("seen")]).await?;
-            let mut seen =
-                parts.rest(|parts| Ok(SeenNode { node: parts.node()?, facts: parts.text()? }))?;
+            let mut seen = parts.rest(|parts| Ok(SeenNode { node: parts.node()?, facts: parts.text()? }))?;
             seen.sort_by(|one, other| one.node.cmp(&other.node));
             Ok(seen)
         })

@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use fred::clients::Client;
 use fred::error::{Error as RedisError, ErrorKind};
-use fred::interfaces::{ClientLike as _, LuaInterface as _};
+use fred::interfaces::LuaInterface as _;
 use fred::types::Value;
 
 use super::answer::{Parts, Unreadable};
+use super::presence::Presence;
 use super::scripts::{Script, Scripts};
 use crate::domain::{SessionId, StreamId};
 use crate::ports::{Bounds, StoreError};
@@ -17,10 +18,14 @@ use crate::ports::{Bounds, StoreError};
 const NOT_RUN: [&str; 9] =
     ["OOM", "READONLY", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "BUSY", "TRYAGAIN"];
 
+/// What a Redis that is away is given to answer.
+const PATIENCE: Duration = Duration::from_millis(300);
+
 /// Runs steps on one Redis.
 #[derive(Debug)]
 pub(super) struct Steps {
     client: Client,
+    presence: Presence,
     prefix: String,
     pub(super) bounds: Bounds,
     pub(super) scripts: Scripts,
@@ -39,7 +44,8 @@ impl Steps {
             log.session_bytes_max.to_string(),
         ];
         let common = common.map(Value::from).to_vec();
-        Self { client, prefix: prefix.to_owned(), bounds, scripts: Scripts::new(), common }
+        let presence = Presence::watch(&client, PATIENCE);
+        Self { client, presence, prefix: prefix.to_owned(), bounds, scripts: Scripts::new(), common }
     }
 
     /// A step on a session, or on one of its streams. `None`: the session is gone.
@@ -84,7 +90,7 @@ impl Steps {
 
     pub(super) fn client(&self) -> Result<&Client, StoreError> {
         // Steps would wait for the whole timeout otherwise.
-        if self.client.is_connected() { Ok(&self.client) } else { Err(StoreError::Unavailable) }
+        if self.presence.is_there() { Ok(&self.client) } else { Err(StoreError::Unavailable) }
     }
 
     pub(super) async fn run(

@@ -12,8 +12,8 @@ use crate::domain::{
     Event, Fence, Principal, RequestId, ServerName, Session, SessionId, SessionPart, StreamKey, Transport,
 };
 use crate::ports::{
-    Append, Appended, Attach, Attached, Begin, Begun, Bounds, CloseIf, Closed, Inspected, Opened, Page, Query,
-    SEEN_EVENTS, SeenStream, StoreError, Tail, Updated,
+    Append, Appended, Attach, Attached, Begin, Begun, Bounds, CloseIf, Closed, Inspected, Opened, Page,
+    Query, SEEN_EVENTS, SeenStream, StoreError, Tail, Updated,
 };
 
 /// Sessions that are read at a time when looking for some.
@@ -79,8 +79,7 @@ impl RedisSessionStore {
         let transport = if transport == Transport::HttpSse { "s" } else { "g" };
         let arguments = vec![text(server.as_str()), text(by.as_str()), text(transport)];
         loop {
-            let answer =
-                self.steps.on_session(&self.steps.scripts.open, id, None, arguments.clone()).await?;
+            let answer = self.steps.on_session(&self.steps.scripts.open, id, None, arguments.clone()).await?;
             let (said, mut parts) = answer.ok_or(StoreError::Unknown)?;
             if said == "owned" {
                 return Ok(Opened::Owned(owner(&parts.text()?)));
@@ -101,7 +100,8 @@ impl RedisSessionStore {
             optional(upstream_event.as_ref()),
         ];
         arguments.extend(requests.iter().map(|request| text(request.as_json())));
-        let Some((said, mut parts)) = self.on_stream(&self.steps.scripts.begin, stream, arguments).await? else {
+        let Some((said, mut parts)) = self.on_stream(&self.steps.scripts.begin, stream, arguments).await?
+        else {
             return Ok(Begun::Gone);
         };
         if said == "duplicate" {
@@ -111,9 +111,10 @@ impl RedisSessionStore {
     }
 
     pub(super) async fn append_now(&self, append: &Append) -> Result<Appended, StoreError> {
-        let (request, fence) = append.request.as_ref().map_or((String::new(), String::new()), |(request, fence)| {
-            (request.as_json().to_owned(), fence.to_string())
-        });
+        let (request, fence) =
+            append.request.as_ref().map_or((String::new(), String::new()), |(request, fence)| {
+                (request.as_json().to_owned(), fence.to_string())
+            });
         let arguments = vec![
             text(append.to.stream.as_str()),
             Value::Bytes(append.payload.clone()),
@@ -158,7 +159,11 @@ impl RedisSessionStore {
         })
     }
 
-    pub(super) async fn close_now(&self, id: &SessionId, condition: &CloseIf) -> Result<Option<Closed>, StoreError> {
+    pub(super) async fn close_now(
+        &self,
+        id: &SessionId,
+        condition: &CloseIf,
+    ) -> Result<Option<Closed>, StoreError> {
         let unbound = match condition {
             CloseIf::Always => text(""),
             CloseIf::Unbound(stream) => text(stream.as_str()),

@@ -2,9 +2,9 @@
 
 use tracing_subscriber::EnvFilter;
 
-use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SHORTEST, ZERO, milliseconds, seconds};
+use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SHORTEST, ZERO, seconds};
 use crate::config::reader::Section;
-use crate::config::settings::{ClusterConfig, LogFormat, ShutdownConfig, TelemetryConfig, UpstreamConfig};
+use crate::config::settings::{LogFormat, ShutdownConfig, TelemetryConfig, UpstreamConfig};
 use crate::config::units::Reason;
 
 pub(super) const UPSTREAM: &str = "Connections to the MCP servers.";
@@ -69,38 +69,6 @@ pub(super) fn upstream(s: &mut Section<'_, '_>) -> UpstreamConfig {
         );
     }
     upstream
-}
-
-pub(super) const CLUSTER: &str = "What nodes that share `state` and `bus` know of each other.";
-
-pub(super) fn cluster(s: &mut Section<'_, '_>) -> ClusterConfig {
-    ClusterConfig {
-        node_name: s.text(
-            "node_name",
-            "node",
-            "a host name",
-            node_name,
-            "What this node is called in logs and in `holdfast nodes`, such as its pod's name; what tells its \
-             starts apart is added.",
-        ),
-        lease: s.duration(
-            "lease",
-            seconds(2),
-            milliseconds(200)..=MINUTE,
-            "A node without a sign of life for this long, which does not answer the others either, is dead: \
-             they take over what it ran. It gives four signs in that time.",
-        ),
-    }
-}
-
-fn node_name(text: &str) -> Result<String, Reason> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    let named = text.bytes().any(|byte| byte.is_ascii_alphanumeric());
-    if named && text.len() <= 253 && text.bytes().all(plain) {
-        Ok(text.to_owned())
-    } else {
-        Err("is not a host name".into())
-    }
 }
 
 pub(super) const SHUTDOWN: &str = "What happens on SIGTERM.";

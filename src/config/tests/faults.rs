@@ -15,7 +15,7 @@ fn ten_mistakes_are_ten_faults() {
     let file = "\
 listen: localhost
 public_url: https://mcp.example.com/?tenant=1
-state: redis://holdfast:hunter2@redis:6379
+state: mysql://holdfast:hunter2@redis:6379
 lmits:
   sessions_max: 5
 http:
@@ -36,7 +36,7 @@ servers:
 12 faults in the configuration:
   holdfast.yaml:1:9: listen: `localhost` is not an IP address with a port; wanted: address, such as `127.0.0.1:4444`, `[::1]:4444` or `0.0.0.0:4444`
   holdfast.yaml:2:13: public_url: `https://mcp.example.com/?…` has a query; wanted: URL, `http://` or `https://`
-  holdfast.yaml:3:8: state: `redis://…@redis:6379` is not supported by this build; wanted: URL, `memory` or `none`
+  holdfast.yaml:3:8: state: `mysql://…@redis:6379` is not supported by this build; wanted: URL, `memory`, `none`, or a Redis's URL
   holdfast.yaml:4:1: unknown key `lmits`; did you mean `limits`?
   holdfast.yaml:7:19: http.body_bytes_max: `4MB` is not a size; units are B, KiB, MiB and GiB; wanted: size, 1KiB to 1GiB
   holdfast.yaml:8:21: http.allowed_origins: `https://app.example.com/index.html` is not an origin; wanted: list, such as `https://app.example.com`; `*` for any
@@ -196,7 +196,7 @@ fn each_source_is_named() {
     let found = load_all(b"state: disk", &variables, &flags).unwrap_err().to_string();
     let expected = "\
 7 faults in the configuration:
-  holdfast.yaml:1:8: state: `disk` is not supported by this build; wanted: URL, `memory` or `none`
+  holdfast.yaml:1:8: state: `disk` is not supported by this build; wanted: URL, `memory`, `none`, or a Redis's URL
   HOLDFAST_HTTP_ALLOWED_ORIGINS: http.allowed_origins: `b` is not an origin; wanted: list, such as `https://app.example.com`; `*` for any
   HOLDFAST_LIMITS_SESSIONS_MAX: limits.sessions_max: `many` is not a whole number; wanted: number, 1 to 100000000
   HOLDFAST_LISTN: no key has this variable; did you mean `HOLDFAST_LISTEN`?

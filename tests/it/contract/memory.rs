@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast::adapters::memory::{MemoryBus, MemorySessionStore};
-use holdfast::domain::SessionId;
-use holdfast::ports::{Bounds, Bus as _, BusError, Envelope, Lane, Parcel, SessionStore};
+use holdfast::ports::{Bounds, Bus as _, BusError, SessionStore};
 
+use super::bus::from;
 use super::{Harness, core_contract, instantiate, node};
 
 struct Memory;
@@ -45,47 +45,27 @@ mod on_threads {
     }
 }
 
-fn from(sender: &str) -> Parcel {
-    let envelope = Envelope::SessionEnded { session: SessionId::mint() };
-    Parcel { from: node(sender), lane: Lane::Direct, number: 1, envelope }
+#[tokio::test]
+async fn the_bus_keeps_its_promises() {
+    super::bus::promises(&async || MemoryBus::new(64)).await;
 }
 
 #[tokio::test]
-async fn the_bus_delivers_to_one_and_to_all_but_the_sender() {
-    let bus = MemoryBus::new(8);
-    let (mut a, mut b) = (bus.open_inbox(&node("a")), bus.open_inbox(&node("b")));
-    let (one, all) = (from("a"), from("a"));
-    bus.send(&node("b"), one.clone()).await.unwrap();
-    bus.announce(all.clone()).await.unwrap();
-    assert_eq!(b.messages.recv().await, Some(one));
-    assert_eq!(b.messages.recv().await, Some(all));
-    assert!(a.messages.try_recv().is_err());
-}
-
-#[tokio::test]
-async fn the_bus_says_what_was_not_handed_over() {
+async fn what_finds_an_inbox_full_is_lost_and_its_owner_is_told() {
     let bus = MemoryBus::new(1);
-    assert_eq!(bus.send(&node("nobody"), from("sender")).await, Err(BusError::NoResponders));
-    let mut inbox = bus.open_inbox(&node("a"));
-    inbox.missed.borrow_and_update();
-    bus.send(&node("a"), from("sender")).await.unwrap();
-    assert_eq!(bus.send(&node("a"), from("sender")).await, Err(BusError::Full));
-    assert!(inbox.missed.has_changed().unwrap(), "the receiver is told that it missed something");
-    drop(inbox);
-    assert_eq!(bus.send(&node("a"), from("sender")).await, Err(BusError::NoResponders));
-}
-
-#[tokio::test]
-async fn an_announcement_reaches_whoever_has_room() {
-    let bus = MemoryBus::new(1);
-    let (mut full, mut free) = (bus.open_inbox(&node("full")), bus.open_inbox(&node("free")));
-    drop(bus.open_inbox(&node("left")));
-    bus.send(&node("full"), from("sender")).await.unwrap();
+    let mut full = bus.open_inbox(&node("full")).await.unwrap();
+    let mut free = bus.open_inbox(&node("free")).await.unwrap();
+    drop(bus.open_inbox(&node("left")).await.unwrap());
+    assert_eq!(bus.send(&node("full"), from("sender")).await, Ok(()));
+    full.missed.borrow_and_update();
+    assert_eq!(bus.send(&node("full"), from("sender")).await, Err(BusError::Full));
+    assert!(full.missed.has_changed().unwrap());
     full.missed.borrow_and_update();
     let all = from("sender");
     assert_eq!(bus.announce(all.clone()).await, Ok(()));
-    assert_eq!(free.messages.recv().await, Some(all));
+    assert_eq!(free.messages.recv().await, Some(all), "it reaches whoever has room");
     assert!(full.missed.has_changed().unwrap() && !free.missed.has_changed().unwrap());
     full.messages.recv().await.unwrap();
-    assert!(full.messages.try_recv().is_err(), "what found it full is lost");
+    assert!(full.messages.try_recv().is_err());
+    assert_eq!(bus.send(&node("left"), from("sender")).await, Err(BusError::NoResponders));
 }

@@ -2,11 +2,14 @@
 //! [`Harness`]; the macro at the end gives it all of them.
 
 mod attach;
+mod bus;
 mod ends;
 mod log;
 mod memory;
 mod model;
+mod nats;
 mod redis;
+mod redis_faults;
 mod running;
 mod serial;
 mod sessions;

@@ -171,7 +171,7 @@ struct FaultyBus {
 }
 
 impl Bus for FaultyBus {
-    fn open_inbox(&self, node: &NodeId) -> Inbox {
+    fn open_inbox<'a>(&'a self, node: &'a NodeId) -> PortFuture<'a, Result<Inbox, BusError>> {
         self.bus.open_inbox(node)
     }
 

@@ -43,7 +43,7 @@ impl Gateway {
         let listeners = Listeners::bind(any, any).await.unwrap();
         let url = format!("http://{}", listeners.client_address().unwrap());
         let admin = format!("http://{}", listeners.admin_address().unwrap());
-        let node = app::Gateway::start_on(config, listeners, shared).unwrap();
+        let node = app::Gateway::start(config, listeners, shared).unwrap();
         Self { url, admin, node }
     }
 

@@ -1,10 +1,12 @@
 //! Real servers of a test's own: on free ports, nothing left on disk, killed when dropped.
 
+mod nats;
 mod redis;
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+pub(crate) use nats::Nats;
 pub(crate) use redis::Redis;
 
 /// A process that listens on a port.

@@ -28,8 +28,10 @@ impl Redis {
     /// Kills it, if it runs, and starts another on the same port, without its data.
     pub(crate) fn restart(&mut self) {
         self.server = None;
-        let fixed =
-            format!("--port {} --bind 127.0.0.1 --save --appendonly no --maxmemory-policy noeviction", self.port);
+        let fixed = format!(
+            "--port {} --bind 127.0.0.1 --save --appendonly no --maxmemory-policy noeviction",
+            self.port
+        );
         let mut arguments: Vec<_> = fixed.split(' ').map(str::to_owned).collect();
         let save = arguments.iter().position(|word| word == "--save").unwrap();
         arguments.insert(save + 1, String::new());
@@ -47,6 +49,17 @@ impl Redis {
 
     pub(crate) fn thaw(&self) {
         self.server.as_ref().unwrap().signal("-CONT");
+    }
+
+    /// Says something to it, as an operator would.
+    pub(crate) fn command(&self, words: &[&str]) {
+        let told = std::process::Command::new("redis-cli")
+            .args(["-p", &self.port.to_string()])
+            .args(words)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&told.stdout).into_owned();
+        assert!(told.status.success() && said.trim() == "OK", "{said}");
     }
 
     pub(crate) fn url(&self) -> String {

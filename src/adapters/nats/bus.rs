@@ -1,0 +1,173 @@
+//! Sending and receiving.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_nats::connection::State;
+use async_nats::{Client, Message, Request, RequestErrorKind, Subscriber};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tokio::sync::{mpsc, watch};
+
+use super::connect::{Config, ConnectError, connect};
+use super::wire::{decode, encode};
+use crate::domain::NodeId;
+use crate::ports::{Bus, BusError, Inbox, Parcel, PortFuture};
+
+/// What was on its way for longer is dropped: it waited in a client that was away. Clocks of nodes may
+/// differ by as much without harm; the log makes good what a faster clock throws away.
+const STALE: Duration = Duration::from_secs(30);
+
+/// The bus over a NATS.
+#[derive(Debug)]
+pub struct NatsBus {
+    client: Client,
+    prefix: String,
+    inbox_max: usize,
+    timeout: Duration,
+    missed: watch::Sender<u64>,
+}
+
+impl NatsBus {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn connect(config: &Config) -> Result<Self, ConnectError> {
+        let (missed, _) = watch::channel(0);
+        let client = connect(config, missed.clone()).await?;
+        let prefix = format!("{}.v1", config.prefix);
+        let Config { inbox_max, timeout, .. } = *config;
+        Ok(Self { client, prefix, inbox_max, timeout, missed })
+    }
+
+    fn inbox_of(&self, node: &NodeId) -> String {
+        format!("{}.node.{node}", self.prefix)
+    }
+
+    fn ping_of(&self, node: &NodeId) -> String {
+        format!("{}.ping.{node}", self.prefix)
+    }
+
+    fn to_all(&self) -> String {
+        format!("{}.all", self.prefix)
+    }
+
+    /// While the client is away it would take the message and deliver it when it comes back.
+    fn connected(&self) -> Result<&Client, BusError> {
+        if self.client.connection_state() == State::Connected {
+            Ok(&self.client)
+        } else {
+            Err(BusError::Unavailable)
+        }
+    }
+
+    async fn publish(&self, subject: String, parcel: &Parcel) -> Result<(), BusError> {
+        let client = self.connected()?;
+        client.publish(subject, encode(parcel, now_ms())).await.map_err(|error| {
+            tracing::warn!(%error, "a message between nodes can't be sent");
+            BusError::Unavailable
+        })
+    }
+
+    async fn subscribe(&self, subject: String) -> Result<Subscriber, BusError> {
+        self.connected()?.subscribe(subject).await.map_err(|_| BusError::Unavailable)
+    }
+
+    async fn open_now(&self, node: &NodeId) -> Result<Inbox, BusError> {
+        let direct = self.subscribe(self.inbox_of(node)).await?;
+        let all = self.subscribe(self.to_all()).await?;
+        let pings = self.subscribe(self.ping_of(node)).await?;
+        // Only then is it sure that the server knows of them.
+        let flushed = tokio::time::timeout(self.timeout, self.client.flush()).await;
+        flushed.map_err(|_| BusError::Unavailable)?.map_err(|_| BusError::Unavailable)?;
+        let (send, messages) = mpsc::channel(self.inbox_max);
+        let post = Post { own: node.clone(), inbox: send, missed: self.missed.clone() };
+        #[expect(clippy::disallowed_methods, reason = "it ends when its inbox is dropped")]
+        tokio::spawn(post.receive(direct, all, pings, self.client.clone()));
+        Ok(Inbox { messages, missed: self.missed.subscribe() })
+    }
+
+    async fn ping_now(&self, node: &NodeId, patience: Duration) -> Result<(), BusError> {
+        let request = Request::new().payload(Bytes::new()).timeout(Some(patience));
+        match self.connected()?.send_request(self.ping_of(node), request).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(BusError::NoResponders),
+            Err(_) => Err(BusError::Unavailable),
+        }
+    }
+}
+
+/// The receiving end of one node.
+struct Post {
+    own: NodeId,
+    inbox: mpsc::Sender<Parcel>,
+    missed: watch::Sender<u64>,
+}
+
+impl Post {
+    /// Until the inbox is dropped, or the client is.
+    async fn receive(
+        self,
+        mut direct: Subscriber,
+        mut all: Subscriber,
+        mut pings: Subscriber,
+        client: Client,
+    ) {
+        loop {
+            let message = tokio::select! {
+                message = direct.next() => message,
+                message = all.next() => message,
+                ping = pings.next() => {
+                    if let Some(reply) = ping.and_then(|ping| ping.reply) {
+                        let _ = client.publish(reply, Bytes::new()).await;
+                    }
+                    continue;
+                }
+                () = self.inbox.closed() => return,
+            };
+            let Some(message) = message else { return };
+            self.take(&message);
+        }
+    }
+
+    fn take(&self, message: &Message) {
+        match decode(&message.payload) {
+            Ok((parcel, _)) if parcel.from == self.own => {}
+            Ok((_, at)) if now_ms().saturating_sub(at) > STALE.as_millis() as u64 => {
+                tracing::warn!(subject = %message.subject, "a message between nodes came too late, and is dropped");
+            }
+            Ok((parcel, _)) => {
+                if self.inbox.try_send(parcel).is_err() {
+                    self.missed.send_modify(|missed| *missed += 1);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(subject = %message.subject, %error, "a message between nodes can't be read");
+                self.missed.send_modify(|missed| *missed += 1);
+            }
+        }
+    }
+}
+
+impl Bus for NatsBus {
+    fn open_inbox<'a>(&'a self, node: &'a NodeId) -> PortFuture<'a, Result<Inbox, BusError>> {
+        Box::pin(self.open_now(node))
+    }
+
+    fn send<'a>(&'a self, to: &'a NodeId, parcel: Parcel) -> PortFuture<'a, Result<(), BusError>> {
+        Box::pin(async move { self.publish(self.inbox_of(to), &parcel).await })
+    }
+
+    fn announce(&self, parcel: Parcel) -> PortFuture<'_, Result<(), BusError>> {
+        Box::pin(async move { self.publish(self.to_all(), &parcel).await })
+    }
+
+    fn ping<'a>(&'a self, node: &'a NodeId, patience: Duration) -> PortFuture<'a, Result<(), BusError>> {
+        Box::pin(self.ping_now(node, patience))
+    }
+}
+
+fn now_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}

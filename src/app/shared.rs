@@ -1,0 +1,101 @@
+//! What nodes share: state and bus, as the configuration says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::settings;
+use crate::adapters::memory::{MemoryBus, MemorySessionStore};
+use crate::adapters::nats::{self, NatsBus};
+use crate::adapters::redis::{self, RedisSessionStore};
+use crate::config::{self, Config};
+use crate::ports::{Bus, SessionStore};
+
+/// Messages that may wait for a node of this process.
+const INBOX_MAX: usize = 4096;
+
+/// Between two attempts to reach a backend, before jitter; it doubles up to the other.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// Shared state and bus of one or several nodes.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    pub store: Arc<dyn SessionStore>,
+    pub bus: Arc<dyn Bus>,
+}
+
+/// A backend that can't be used as configured: waiting would not help.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    #[error(transparent)]
+    State(#[from] redis::ConnectError),
+    #[error(transparent)]
+    Bus(#[from] nats::ConnectError),
+    #[error("{key}: {path} can't be read")]
+    File { key: &'static str, path: std::path::PathBuf, source: std::io::Error },
+}
+
+impl Unusable {
+    const fn may_pass(&self) -> bool {
+        match self {
+            Self::State(error) => error.may_pass(),
+            Self::Bus(error) => error.may_pass(),
+            Self::File { .. } => false,
+        }
+    }
+}
+
+impl Shared {
+    /// In this process.
+    #[must_use]
+    pub fn memory(config: &Config) -> Self {
+        Self {
+            store: Arc::new(MemorySessionStore::new(settings::bounds(config))),
+            bus: Arc::new(MemoryBus::new(INBOX_MAX)),
+        }
+    }
+
+    /// As configured. Waits for backends that are away, with back-off, and says so in the log.
+    ///
+    /// # Errors
+    /// [`Unusable`].
+    pub async fn connect(config: &Config) -> Result<Self, Unusable> {
+        if let (config::State::Redis(_), config::Bus::Memory) = (&config.state, &config.bus) {
+            tracing::warn!(
+                "state is shared and bus is not: this must be the only node, or others' streams wait for ever"
+            );
+        }
+        let store = patiently(|| store(config)).await?;
+        let bus = patiently(|| bus(config)).await?;
+        Ok(Self { store, bus })
+    }
+}
+
+async fn store(config: &Config) -> Result<Arc<dyn SessionStore>, Unusable> {
+    let bounds = settings::bounds(config);
+    Ok(match settings::redis(config) {
+        Some(redis) => Arc::new(RedisSessionStore::connect(&redis, bounds).await?),
+        None => Arc::new(MemorySessionStore::new(bounds)),
+    })
+}
+
+async fn bus(config: &Config) -> Result<Arc<dyn Bus>, Unusable> {
+    Ok(match settings::nats(config)? {
+        Some(nats) => Arc::new(NatsBus::connect(&nats).await?),
+        None => Arc::new(MemoryBus::new(INBOX_MAX)),
+    })
+}
+
+async fn patiently<T>(mut attempt: impl AsyncFnMut() -> Result<T, Unusable>) -> Result<T, Unusable> {
+    let mut wait = FIRST_WAIT;
+    loop {
+        match attempt().await {
+            Err(error) if error.may_pass() => {
+                tracing::warn!(%error, "waiting for a backend; not ready meanwhile");
+                tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                wait = (wait * 2).min(LAST_WAIT);
+            }
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! A NATS.
+
+use std::time::Duration;
+
+use holdfast::adapters::nats::{Config, NatsBus};
+
+use super::Server;
+use crate::peers::free_port;
+
+pub(crate) struct Nats {
+    server: Option<Server>,
+    port: u16,
+    more: Vec<String>,
+}
+
+impl Nats {
+    pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With settings as on its command line.
+    pub(crate) fn with(more: &[&str]) -> Self {
+        let more = more.iter().map(|&word| word.to_owned()).collect();
+        let mut nats = Self { server: None, port: free_port(), more };
+        nats.restart();
+        nats
+    }
+
+    /// Kills it, if it runs, and starts another on the same port.
+    pub(crate) fn restart(&mut self) {
+        self.server = None;
+        let mut arguments = ["-a", "127.0.0.1", "-p", &self.port.to_string()].map(str::to_owned).to_vec();
+        arguments.extend(self.more.clone());
+        self.server = Some(Server::start("nats-server", &arguments, self.port));
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.server = None;
+    }
+
+    pub(crate) fn freeze(&self) {
+        self.server.as_ref().unwrap().signal("-STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.server.as_ref().unwrap().signal("-CONT");
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        Config {
+            url: self.url(),
+            prefix: "holdfast".to_owned(),
+            timeout: Duration::from_secs(2),
+            token: None,
+            nkey_file: None,
+            credentials_file: None,
+            ca_file: None,
+            inbox_max: 1024,
+        }
+    }
+
+    pub(crate) async fn bus(&self) -> NatsBus {
+        NatsBus::connect(&self.config()).await.unwrap()
+    }
+}
