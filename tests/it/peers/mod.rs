@@ -10,6 +10,7 @@ mod rmcp_client;
 use std::sync::RwLock;
 use std::time::Duration;
 
+use crate::servers::Cluster;
 pub(crate) use process::free_port;
 use process::{Process, fixture, holdfast, node, script};
 
@@ -48,6 +49,19 @@ fn conformance_through_holdfast_equals_the_server_without_it() {
             "--baseline-url",
             &server.url(),
         ],
+    );
+    passes("the conformance suite", suite, SUITE);
+}
+
+/// Three nodes on Redis and NATS, and a balancer that hands out requests in turn.
+#[test]
+fn conformance_through_a_cluster_equals_the_server_without_it() {
+    let server = fixture(&[]);
+    let cluster = Cluster::start(&server.url(), &[]);
+    let url = format!("{}/mcp", cluster.url());
+    let suite = script(
+        "conformance",
+        &["run.mjs", "--url", &url, "--label", "cluster", "--baseline-url", &server.url()],
     );
     passes("the conformance suite", suite, SUITE);
 }

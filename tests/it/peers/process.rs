@@ -131,9 +131,24 @@ pub(crate) fn holdfast(arguments: &[&str]) -> Process {
     holdfast_under(roomy(env!("CARGO_BIN_EXE_holdfast")), arguments)
 }
 
+/// The same at these ports, with the variables of `environment`.
+pub(crate) fn holdfast_at(environment: Command, listen: u16, admin: u16) -> Process {
+    let mut command = roomy(env!("CARGO_BIN_EXE_holdfast"));
+    for (name, value) in environment.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    let [listen, admin] = [listen, admin].map(|port| format!("127.0.0.1:{port}"));
+    command.args(["serve", "--listen", &listen, "--admin-listen", &admin]);
+    serving(command)
+}
+
 /// The same as `command`, which runs the binary under conditions of its own.
 pub(crate) fn holdfast_under(mut command: Command, arguments: &[&str]) -> Process {
     command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).args(arguments);
+    serving(command)
+}
+
+fn serving(mut command: Command) -> Process {
     command.env("HOLDFAST_TELEMETRY_LOG_FORMAT", "json");
     let process = Process::start(&mut command);
     let rest = process.line_after(r#""listen":""#);

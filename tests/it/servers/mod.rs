@@ -1,11 +1,13 @@
 //! Real servers of a test's own: on free ports, nothing left on disk, killed when dropped.
 
+mod cluster;
 mod nats;
 mod redis;
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+pub(crate) use cluster::Cluster;
 pub(crate) use nats::Nats;
 pub(crate) use redis::Redis;
 
@@ -16,10 +18,6 @@ struct Server {
 
 impl Server {
     fn start(program: &str, arguments: &[String], port: u16) -> Self {
-        #[expect(
-            clippy::zombie_processes,
-            reason = "dropping the server waits for it; a panic here fails the test"
-        )]
         let child = Command::new(program)
             .args(arguments)
             .stdout(Stdio::null())

@@ -1,0 +1,111 @@
+//! Three nodes on one Redis and one NATS behind HAProxy, which knows nothing of MCP: round-robin, its
+//! default retries, and connections of a node that is down are cut.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::{Nats, Redis, Server};
+use crate::peers::process::{Process, free_port, holdfast_at};
+
+pub(crate) const NODES: usize = 3;
+
+pub(crate) struct Cluster {
+    pub redis: Redis,
+    pub nats: Nats,
+    nodes: Vec<Option<Process>>,
+    addresses: Vec<(u16, u16)>,
+    balancer: Option<Server>,
+    port: u16,
+    settings: Vec<(String, String)>,
+    folder: PathBuf,
+}
+
+impl Cluster {
+    /// Before one upstream, with settings as `("requests.json_wait", "50ms")`.
+    pub(crate) fn start(upstream: &str, settings: &[(&str, &str)]) -> Self {
+        let folder = std::env::temp_dir().join(format!("holdfast-cluster-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (redis, nats) = (Redis::start(), Nats::start());
+        let mut settings: Vec<_> =
+            settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        settings.push(("servers.default.upstream".into(), upstream.into()));
+        settings.push(("state".into(), redis.url()));
+        settings.push(("bus".into(), nats.url()));
+        let addresses = (0..NODES).map(|_| (free_port(), free_port())).collect();
+        let mut cluster = Self {
+            redis,
+            nats,
+            nodes: (0..NODES).map(|_| None).collect(),
+            addresses,
+            balancer: None,
+            port: free_port(),
+            settings,
+            folder,
+        };
+        for node in 0..NODES {
+            cluster.start_node(node);
+        }
+        cluster.start_balancer();
+        cluster
+    }
+
+    /// Where the balancer listens.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// One node, beside the balancer.
+    pub(crate) fn node_url(&self, node: usize) -> String {
+        format!("http://127.0.0.1:{}", self.addresses[node].0)
+    }
+
+    pub(crate) fn admin_url(&self, node: usize) -> String {
+        format!("http://127.0.0.1:{}", self.addresses[node].1)
+    }
+
+    pub(crate) fn process(&mut self, node: usize) -> &mut Process {
+        self.nodes[node].as_mut().unwrap()
+    }
+
+    /// On the ports that it had before; ready when this returns.
+    pub(crate) fn start_node(&mut self, node: usize) {
+        let (listen, admin) = self.addresses[node];
+        let mut command = Command::new("true");
+        for (key, value) in &self.settings {
+            command.env(format!("HOLDFAST_{}", key.replace('.', "_").to_uppercase()), value);
+        }
+        command.env("HOLDFAST_CLUSTER_NODE_NAME", format!("n{node}"));
+        self.nodes[node] = Some(holdfast_at(command, listen, admin));
+    }
+
+    /// kill -9.
+    pub(crate) fn kill_node(&mut self, node: usize) {
+        self.nodes[node] = None;
+    }
+
+    fn start_balancer(&mut self) {
+        let mut text = format!(
+            "global\n  maxconn 8000\ndefaults\n  mode http\n  option http-no-delay\n  option redispatch\n  \
+             timeout connect 1s\n  timeout client 1h\n  timeout server 1h\n  timeout tunnel 1h\n\
+             frontend clients\n  bind 127.0.0.1:{}\n  default_backend nodes\n\
+             backend nodes\n  balance roundrobin\n  option httpchk GET /readyz\n",
+            self.port
+        );
+        for (number, (listen, admin)) in self.addresses.iter().enumerate() {
+            text += &format!(
+                "  server n{number} 127.0.0.1:{listen} check port {admin} inter 200ms fall 2 rise 1 on-marked-down shutdown-sessions\n"
+            );
+        }
+        let path = self.folder.join("haproxy.cfg");
+        std::fs::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        let arguments = ["-db", "-f", path.to_str().unwrap()].map(str::to_owned);
+        self.balancer = Some(Server::start("haproxy", &arguments, self.port));
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
