@@ -6,6 +6,7 @@
     reason = "a test that fails may panic, and prints figures"
 )]
 
+mod cluster;
 mod contract;
 mod features;
 mod harness;

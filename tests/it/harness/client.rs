@@ -62,13 +62,24 @@ impl Client {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Response<Incoming> {
+        self.try_send(method, path, headers, body).await.unwrap()
+    }
+
+    /// The same where the connection may break.
+    async fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
-        tokio::time::timeout(PATIENCE, self.http.request(request)).await.expect("an answer in time").unwrap()
+        tokio::time::timeout(PATIENCE, self.http.request(request)).await.expect("an answer in time")
     }
 
     pub(crate) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
@@ -84,6 +95,22 @@ impl Client {
 
     pub(crate) async fn post(&self, message: &Value) -> Response<Incoming> {
         self.send("POST", "/mcp", &self.own_headers(&POST), &message.to_string()).await
+    }
+
+    pub(crate) async fn try_post(
+        &self,
+        message: &Value,
+    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+        self.try_send("POST", "/mcp", &self.own_headers(&POST), &message.to_string()).await
+    }
+
+    pub(crate) async fn try_get(
+        &self,
+        position: Option<&str>,
+    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+        let mut headers = self.own_headers(&[("accept", "text/event-stream")]);
+        headers.extend(position.map(|position| ("last-event-id", position)));
+        self.try_send("GET", "/mcp", &headers, "").await
     }
 
     /// A POST that is answered in full.
@@ -162,6 +189,21 @@ impl Stream {
     /// The next event with data; `None` at the end.
     pub(crate) async fn event(&mut self) -> Option<Event> {
         tokio::time::timeout(PATIENCE, self.read()).await.expect("an event, or the end, in time")
+    }
+
+    /// The next event, with or without data, however long it takes; `None` at the end.
+    pub(crate) async fn any(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                self.position = event.id.clone().or(self.position.take());
+                return Some(event);
+            }
+            let frame = self.body.frame().await?.ok()?;
+            self.decoder.push(frame.data_ref().unwrap());
+            while let Some(event) = self.decoder.next().unwrap() {
+                self.ready.push_back(event);
+            }
+        }
     }
 
     async fn read(&mut self) -> Option<Event> {

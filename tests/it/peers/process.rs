@@ -132,7 +132,7 @@ pub(crate) fn holdfast(arguments: &[&str]) -> Process {
 }
 
 /// The same at these ports, with the variables of `environment`.
-pub(crate) fn holdfast_at(environment: Command, listen: u16, admin: u16) -> Process {
+pub(crate) fn holdfast_at(environment: &Command, listen: u16, admin: u16) -> Process {
     let mut command = roomy(env!("CARGO_BIN_EXE_holdfast"));
     for (name, value) in environment.get_envs() {
         command.env(name, value.unwrap());

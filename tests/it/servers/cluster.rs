@@ -76,7 +76,7 @@ impl Cluster {
             command.env(format!("HOLDFAST_{}", key.replace('.', "_").to_uppercase()), value);
         }
         command.env("HOLDFAST_CLUSTER_NODE_NAME", format!("n{node}"));
-        self.nodes[node] = Some(holdfast_at(command, listen, admin));
+        self.nodes[node] = Some(holdfast_at(&command, listen, admin));
     }
 
     /// kill -9.
