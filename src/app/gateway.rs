@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::settings;
 use super::shared::Shared;
-use crate::config::Config;
+use crate::config::{Config, DrainConfig};
 use crate::domain::{InvalidId, NodeId};
 use crate::edge;
 use crate::hub::{Hub, Parts};
@@ -105,7 +105,7 @@ pub struct Gateway {
     hub: Hub,
     lifecycle: Lifecycle,
     tasks: Tasks,
-    shutdown_timeout: Duration,
+    drain: DrainConfig,
 }
 
 impl Gateway {
@@ -157,7 +157,7 @@ impl Gateway {
             version = env!("CARGO_PKG_VERSION"),
             "ready: Streamable HTTP at /mcp, HTTP+SSE at /sse"
         );
-        Ok(Self { hub, lifecycle, tasks, shutdown_timeout: config.shutdown.timeout })
+        Ok(Self { hub, lifecycle, tasks, drain: config.drain.clone() })
     }
 
     #[must_use]
@@ -170,19 +170,27 @@ impl Gateway {
         &self.tasks
     }
 
-    /// Not ready, no new connections; streams end with a `retry`, running requests within
-    /// `shutdown.timeout`; what is left then is told so.
+    /// Not ready, and for `drain.notice` still serving everything; then no new connections, streams end
+    /// with a `retry` over `drain.handover`, running requests within `drain.timeout`. What still runs
+    /// then is left to other nodes, or ends with an error.
     pub async fn stop(self) -> Ending {
-        let deadline = Instant::now() + self.shutdown_timeout;
+        let deadline = Instant::now() + self.drain.timeout;
+        self.lifecycle.advance(Phase::Leaving);
+        if self.hub.is_shared() {
+            tokio::time::sleep(self.drain.notice).await;
+        }
         self.lifecycle.advance(Phase::Draining);
+        let began = Instant::now();
         // Again and again: a stream that answers something now may answer nothing a moment later.
         while !self.hub.is_quiet() && Instant::now() < deadline {
-            self.hub.drain_streams();
+            let share =
+                began.elapsed().as_secs_f64() / self.drain.handover.as_secs_f64().max(f64::MIN_POSITIVE);
+            self.hub.drain_streams(if self.hub.is_shared() { share } else { 1.0 });
             tokio::time::sleep(POLL).await;
         }
         let forced = !self.hub.is_quiet();
         let last = deadline.max(Instant::now() + LAST_SECOND);
-        // Requests that still run are answered with an error; then the streams have nothing to wait for.
+        // What can't be left to another node is answered with an error; then streams wait for nothing.
         self.hub.abandon_requests();
         self.until(Instant::now() + LAST_MOMENT, Hub::runs_nothing).await;
         self.hub.end_streams();

@@ -55,6 +55,7 @@ pub(super) fn hub(config: &Config) -> hub::Config {
     hub::Config {
         streams: StreamsConfig {
             keep_alive: config.streams.keep_alive.then_some(config.streams.keep_alive_interval),
+            life_max: config.streams.life_max,
             idle_timeout: config.streams.idle_timeout,
             retry: config.streams.retry,
             retry_max: config.streams.retry_max,
@@ -67,6 +68,7 @@ pub(super) fn hub(config: &Config) -> hub::Config {
         streams_max: config.limits.streams_max,
         streams_per_session_max: config.limits.streams_per_session_max,
         requests_per_session_max: config.limits.requests_per_session_max,
+        attaches_max: config.limits.attaches_max,
         session_idle_timeout: config.sessions.idle_timeout,
         sse_grace: config.sessions.sse_grace,
         cache_ttl: config.sessions.cache_ttl,
@@ -179,6 +181,6 @@ pub(super) fn listener(config: &Config) -> edge::ListenerConfig {
         header_timeout: config.http.header_timeout,
         write_timeout: config.http.write_timeout,
         connections_max: config.http.connections_max,
-        goodbye: config.shutdown.timeout + Duration::from_secs(1),
+        goodbye: config.drain.timeout + Duration::from_secs(1),
     }
 }

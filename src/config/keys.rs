@@ -84,7 +84,7 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
         redis: s.section("redis", cluster::REDIS, cluster::redis),
         nats: s.section("nats", cluster::NATS, cluster::nats),
         cluster: s.section("cluster", cluster::CLUSTER, cluster::cluster),
-        shutdown: s.section("shutdown", node::SHUTDOWN, node::shutdown),
+        drain: s.section("drain", node::DRAIN, node::drain),
         telemetry: s.section("telemetry", node::TELEMETRY, node::telemetry),
         servers: s.map("servers", SERVERS, |_, s| server(s)),
     };

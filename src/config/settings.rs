@@ -30,7 +30,7 @@ pub struct Config {
     pub redis: RedisConfig,
     pub nats: NatsConfig,
     pub cluster: ClusterConfig,
-    pub shutdown: ShutdownConfig,
+    pub drain: DrainConfig,
     pub telemetry: TelemetryConfig,
     pub servers: BTreeMap<String, ServerConfig>,
 }
@@ -113,6 +113,7 @@ pub enum AllowedHosts {
 pub struct StreamsConfig {
     pub keep_alive: bool,
     pub keep_alive_interval: Duration,
+    pub life_max: Option<Duration>,
     pub idle_timeout: Option<Duration>,
     pub retry: Duration,
     pub retry_max: Duration,
@@ -141,6 +142,7 @@ pub struct LimitsConfig {
     pub streams_max: usize,
     pub streams_per_session_max: usize,
     pub requests_per_session_max: usize,
+    pub attaches_max: usize,
     pub subscriptions_per_session_max: usize,
     pub retry_after: Duration,
 }
@@ -173,7 +175,12 @@ pub struct ClusterConfig {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShutdownConfig {
+pub struct DrainConfig {
+    /// Not ready, and still serving.
+    pub notice: Duration,
+    /// Over which streams are handed over.
+    pub handover: Duration,
+    /// All of it, from the signal on.
     pub timeout: Duration,
 }
 

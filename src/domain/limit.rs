@@ -8,6 +8,7 @@ pub enum Limit {
     Streams,
     StreamsPerSession,
     RequestsPerSession,
+    Attaches,
     SubscriptionsPerSession,
     HeaderBytes,
     BodyBytes,
@@ -18,11 +19,12 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Sessions,
         Self::Streams,
         Self::StreamsPerSession,
         Self::RequestsPerSession,
+        Self::Attaches,
         Self::SubscriptionsPerSession,
         Self::HeaderBytes,
         Self::BodyBytes,
@@ -40,6 +42,7 @@ impl Limit {
             Self::Streams => "limits.streams_max",
             Self::StreamsPerSession => "limits.streams_per_session_max",
             Self::RequestsPerSession => "limits.requests_per_session_max",
+            Self::Attaches => "limits.attaches_max",
             Self::SubscriptionsPerSession => "limits.subscriptions_per_session_max",
             Self::HeaderBytes => "http.header_bytes_max",
             Self::BodyBytes => "http.body_bytes_max",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use hyper::server::conn::{http1, http2};
@@ -76,7 +76,9 @@ impl Protocols {
             .keep_alive_interval(Duration::from_secs(20));
         let ListenerConfig { header_timeout, write_timeout, .. } = *config;
         let head = (config.header_bytes_max, metrics.clone());
-        let routes = routes.layer(from_fn_with_state(head, head_fits));
+        let routes = routes
+            .layer(from_fn_with_state(head, head_fits))
+            .layer(from_fn_with_state(lifecycle.clone(), say_goodbye));
         Self { http1, http2, routes, header_timeout, write_timeout, lifecycle, metrics }
     }
 
@@ -131,6 +133,17 @@ async fn finish(
         },
         () = stop => {}
     }
+}
+
+/// While the node leaves, each connection ends with the answer it carries: the next request finds
+/// another node. HTTP/2 connections are told once the listener closes.
+async fn say_goodbye(State(lifecycle): State<Lifecycle>, request: Request, next: Next) -> Response {
+    let http1 = request.version() < Version::HTTP_2;
+    let mut response = next.run(request).await;
+    if http1 && lifecycle.phase() >= Phase::Leaving {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Exactly: hyper refuses only what its read buffer, which grows in large steps, can't hold.

@@ -1,7 +1,7 @@
 //! What operators and balancers ask.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -16,7 +16,7 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
     let (status, text) = match phase {
         Phase::Ready => (StatusCode::OK, "ok"),
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
-        Phase::Draining | Phase::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        Phase::Leaving | Phase::Draining | Phase::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
     };
     let prefix = &edge.config.prefix;
     let body = json!({
@@ -47,11 +47,28 @@ pub(super) async fn waiting() -> (StatusCode, &'static str) {
     (StatusCode::SERVICE_UNAVAILABLE, "waiting for state and bus\n")
 }
 
-pub(super) async fn ready(State((_, lifecycle)): State<(Hub, Lifecycle)>) -> Response {
+/// How a balancer wants to hear that this node is about to end.
+#[derive(serde::Deserialize)]
+pub(super) struct Probe {
+    /// 404 instead of 503: what HAProxy's `http-check disable-on-404` takes as "nothing new, and leave
+    /// what is open".
+    leaving: Option<u16>,
+}
+
+pub(super) async fn ready(
+    State((_, lifecycle)): State<(Hub, Lifecycle)>,
+    Query(probe): Query<Probe>,
+) -> Response {
     match lifecycle.phase() {
         Phase::Ready => "ready\n".into_response(),
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
-        Phase::Draining | Phase::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response(),
+        Phase::Leaving | Phase::Draining | Phase::Stopped => {
+            let status = match probe.leaving {
+                Some(404) => StatusCode::NOT_FOUND,
+                Some(_) | None => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            (status, "draining\n").into_response()
+        }
     }
 }
 

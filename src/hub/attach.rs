@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use super::body::StreamBody;
@@ -101,6 +102,13 @@ impl Hub {
         wanted: Wanted<'_>,
         notices: &[Bytes],
     ) -> Result<Attempt, Error> {
+        let Some(_turn) = self.turn_to_attach(position.is_some()).await else {
+            return if position.is_some() {
+                Ok(Attempt::Postponed)
+            } else {
+                Err(self.limit(Limit::Attaches))
+            };
+        };
         let (stream, body) = self.local_stream(live, key, wanted.primes)?;
         if self.inner.config.streams.keep_alive.is_some() {
             stream.outlet.push_replayed(Bytes::from_static(KEEP_ALIVE));
@@ -116,7 +124,16 @@ impl Hub {
         match attached {
             Ok(Attached::Bound { fence, tail, previous, running, last_bound, .. }) => {
                 let takeover = if position.is_some() { Takeover::Resumed } else { Takeover::Second };
-                self.displace(live, &stream, fence, previous, takeover).await;
+                self.displace(live, &stream, fence, previous.clone(), takeover).await;
+                if previous.is_none()
+                    && last_bound.is_some()
+                    && key.stream.kind() != StreamKind::Post
+                    && !live.is_pumped()
+                {
+                    // Whoever held it last may still read the upstream's own stream.
+                    let rebound = Envelope::Rebound { stream: key.clone(), fence, takeover };
+                    let _ = self.inner.mail.announce(rebound).await;
+                }
                 let opening = Opening { endpoint: wanted.endpoint, notices };
                 self.inner.metrics.replayed(tail.events.len());
                 if stream.bound(fence, &tail, &opening) == Delivered::Gap {
@@ -139,6 +156,16 @@ impl Hub {
                 Err(error.into())
             }
         }
+    }
+
+    /// So many at once: after a node's end its clients all come back together. Those with a position
+    /// wait a while.
+    async fn turn_to_attach(&self, resumes: bool) -> Option<SemaphorePermit<'_>> {
+        let turns = &self.inner.attaches;
+        if resumes {
+            return tokio::time::timeout(RESUME_PATIENCE, turns.acquire()).await.ok()?.ok();
+        }
+        turns.try_acquire().ok()
     }
 
     /// What a server hinted at while nobody held the stream, as far as it may have been missed.

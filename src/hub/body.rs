@@ -213,7 +213,9 @@ impl Outlets {
         self.slots.lock().expect("no panic while holding it").1.len()
     }
 
-    pub(super) fn all(&self) -> Vec<Held> {
-        self.slots.lock().expect("no panic while holding it").1.values().cloned().collect()
+    /// Each with its slot, a number that no other stream of this node has.
+    pub(super) fn all(&self) -> Vec<(u64, Held)> {
+        let slots = self.slots.lock().expect("no panic while holding it");
+        slots.1.iter().map(|(slot, held)| (*slot, held.clone())).collect()
     }
 }

@@ -2,6 +2,7 @@
 //! and an upstream that has forgotten the session.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::deadline::Deadline;
 use super::live::Live;
 use super::open::is_login;
 use super::server::Server;
@@ -25,6 +27,8 @@ use crate::upstream::{self, Answer, Answers, Heard, Position};
 /// Why a request of a dead node can't be answered.
 const RUNNER_DIED: &str =
     "the gateway node that ran it is gone and its server can't resume the answer; it may have run";
+
+const SHUTTING_DOWN: &str = "the gateway is shutting down";
 
 /// What comes back from a running call.
 #[derive(Debug)]
@@ -45,30 +49,6 @@ pub(super) struct Final {
     /// What an HTTP answer that consists of it says.
     pub outcome: Result<StatusCode, Error>,
     pub event: Option<String>,
-}
-
-/// Until when a call may take: `timeout` after its last sign of life, `timeout_max` in all. While
-/// the server waits for the client's answer to a question, only the latter counts.
-#[derive(Debug)]
-struct Deadline {
-    soft: Instant,
-    hard: Instant,
-    timeout: Duration,
-}
-
-impl Deadline {
-    fn new(config: &RequestsConfig) -> Self {
-        let now = Instant::now();
-        Self { soft: now + config.timeout, hard: now + config.timeout_max, timeout: config.timeout }
-    }
-
-    fn sign_of_life(&mut self, message: &Message) {
-        self.soft = if message.is_request() { self.hard } else { Instant::now() + self.timeout };
-    }
-
-    fn at(&self) -> Instant {
-        self.soft.min(self.hard)
-    }
 }
 
 type Calling = BoxFuture<'static, Result<Answers, Error>>;
@@ -94,6 +74,8 @@ pub(super) struct Call {
     ended: CancellationToken,
     started: Instant,
     answered: bool,
+    /// Set once the request stands in the shared state.
+    recorded: Arc<AtomicBool>,
 }
 
 impl Call {
@@ -181,7 +163,13 @@ impl Call {
             ended: CancellationToken::new(),
             started: Instant::now(),
             answered: false,
+            recorded: Arc::default(),
         }
+    }
+
+    /// To be set once the request stands in the shared state.
+    pub(super) fn recorded(&self) -> Arc<AtomicBool> {
+        self.recorded.clone()
     }
 
     /// The next message; after the final one, `None`. Safe to drop and call again.
@@ -199,7 +187,7 @@ impl Call {
                 () = cancelled(cancel), if !self.cancelled => Happened::Cancelled,
                 () = passed(at) => Happened::Late,
                 () = self.ended.cancelled() => Happened::Ended("the session ended"),
-                () = abandon.cancelled() => Happened::Ended("the gateway is shutting down"),
+                () = abandon.cancelled() => Happened::Left,
             };
             if let Some(step) = self.apply(happened).await {
                 return Some(step);
@@ -231,7 +219,7 @@ impl Call {
                 self.cancelled = true;
                 let grace = Instant::now() + self.server.requests.cancel_grace;
                 if let Some(deadline) = &mut self.deadline {
-                    deadline.soft = deadline.at().min(grace);
+                    deadline.shorten(grace);
                 }
                 None
             }
@@ -242,11 +230,26 @@ impl Call {
                 let late = self.server.upstream.late();
                 Some(self.fail(late.into(), ExchangeEnd::TimedOut))
             }
+            Happened::Left if self.can_be_taken_over() => {
+                self.progress = Progress::Done;
+                self.hub.inner.metrics.exchanged(ExchangeEnd::LeftBehind, self.started.elapsed());
+                None
+            }
+            Happened::Left => {
+                self.stop_upstream(SHUTTING_DOWN);
+                Some(self.fail(Error::Abandoned(SHUTTING_DOWN), ExchangeEnd::Abandoned))
+            }
             Happened::Ended(why) => {
                 self.stop_upstream(why);
                 Some(self.fail(Error::Abandoned(why), ExchangeEnd::Abandoned))
             }
         }
+    }
+
+    /// It stands in the shared state, and its upstream can resume the answer.
+    fn can_be_taken_over(&self) -> bool {
+        let resumable = matches!(&self.progress, Progress::Reading(answers) if answers.is_resumable());
+        resumable && self.recorded.load(Ordering::Relaxed) && self.hub.is_shared()
     }
 
     async fn answer(&mut self, answer: Answer) -> Step {
@@ -344,6 +347,8 @@ enum Happened {
     Cancelled,
     Late,
     Ended(&'static str),
+    /// This node ends.
+    Left,
 }
 
 async fn next(progress: &mut Progress) -> Result<Option<Heard>, Error> {

@@ -7,6 +7,7 @@ use super::body::Held;
 use super::deliver::end_streams;
 use super::live::Live;
 use super::server::Server;
+use super::stream::LocalStream;
 use super::{Error, Hub};
 use crate::domain::{SessionId, StreamKind, UpstreamHandle};
 use crate::ports::{CloseIf, Closed, Durability, Envelope, Query};
@@ -81,22 +82,23 @@ impl Hub {
         });
     }
 
-    /// Sends clients away, with a hint when to come back: streams on which nothing is being answered
-    /// end now, the others with their answer.
-    pub fn drain_streams(&self) {
-        for held in self.inner.outlets.all() {
+    /// Whether other nodes can go on with what this one leaves.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.inner.store.durability() == Durability::Shared
+    }
+
+    /// Sends clients away, with a hint when to come back: a `share` (0 to 1) of the streams in all. Those
+    /// on which something is being answered wait for their answer, unless it can reach the client
+    /// through another node.
+    pub fn drain_streams(&self, share: f64) {
+        for (slot, held) in self.inner.outlets.all() {
+            if spread(slot) > share {
+                continue;
+            }
             match held {
                 Held::Session(stream) => {
-                    let answering = match stream.key.stream.kind() {
-                        StreamKind::Post => true,
-                        StreamKind::HttpSse => self
-                            .inner
-                            .registry
-                            .known(&stream.key.session)
-                            .is_some_and(|live| live.runs_anything()),
-                        StreamKind::Get => false,
-                    };
-                    if !answering {
+                    if !self.answers_here(&stream) {
                         stream.end_with_retry(StreamEnd::Draining, self.retry());
                     }
                 }
@@ -109,9 +111,24 @@ impl Hub {
         }
     }
 
+    /// Whether an answer is under way that its client would not look for elsewhere.
+    pub(super) fn answers_here(&self, stream: &LocalStream) -> bool {
+        if self.is_shared() && stream.resumes() {
+            return false;
+        }
+        match stream.key.stream.kind() {
+            StreamKind::Post => true,
+            StreamKind::HttpSse => {
+                let live = self.inner.registry.known(&stream.key.session);
+                live.is_some_and(|live| live.runs_anything())
+            }
+            StreamKind::Get => false,
+        }
+    }
+
     /// Ends every stream that is still open.
     pub fn end_streams(&self) {
-        for held in self.inner.outlets.all() {
+        for (_, held) in self.inner.outlets.all() {
             match held {
                 Held::Session(stream) => stream.end_with_retry(StreamEnd::Draining, self.retry()),
                 Held::Passing { outlet, farewell } => outlet.end_with(StreamEnd::Draining, farewell),
@@ -138,7 +155,7 @@ impl Hub {
 
     /// Sessions that live in this process end with it: their upstreams are told.
     pub async fn close_own_sessions(&self) {
-        if self.inner.store.durability() == Durability::Shared {
+        if self.is_shared() {
             return;
         }
         let mut query = Query { limit: PAGE, ..Query::default() };
@@ -155,4 +172,10 @@ impl Hub {
             }
         }
     }
+}
+
+/// A fraction from 0 to 1 that is a stream's own.
+pub(super) fn spread(slot: u64) -> f64 {
+    // Fibonacci hashing: neighbours lie far apart.
+    (slot.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -4,6 +4,8 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{SelectAll, Stream, StreamExt as _, unfold};
@@ -24,6 +26,9 @@ use crate::upstream::Position;
 
 type Steps = SelectAll<Pin<Box<dyn Stream<Item = (usize, Step)> + Send>>>;
 
+/// How long a message may hold up its answer when there is no stream to say it on.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The requests of one POST.
 pub(super) struct Exchange {
     hub: Hub,
@@ -38,6 +43,8 @@ pub(super) struct Exchange {
     reply: Option<oneshot::Sender<Result<Reply, Error>>>,
     /// Where the upstream's answers can be resumed before anything of them was logged.
     positions: Vec<Option<String>>,
+    /// Tells each call that it stands in the shared state.
+    recorded: Vec<Arc<AtomicBool>>,
     outbound: Outbound,
     producer: Producer,
 }
@@ -84,12 +91,14 @@ impl Exchange {
     ) -> Self {
         let mut exchange = Self::with(hub, live, asked);
         exchange.outbound = Outbound::Stream { key, fence };
+        exchange.is_recorded();
         exchange
     }
 
     fn with(hub: &Hub, live: &Arc<Live>, asked: Asked) -> Self {
         let Asked { requests, calls, form, batch, primes, times } = asked;
         let requests_len = requests.len();
+        let recorded = calls.iter().map(Call::recorded).collect();
         let mut steps = SelectAll::new();
         for (index, call) in calls.into_iter().enumerate() {
             let stream: Pin<Box<dyn Stream<Item = (usize, Step)> + Send>> =
@@ -110,6 +119,7 @@ impl Exchange {
             times,
             reply: None,
             positions: vec![None; requests_len],
+            recorded,
             outbound: Outbound::Quiet(Vec::new()),
             producer: Producer { id: fastrand::u64(..), sequence: 0 },
         }
@@ -124,7 +134,7 @@ impl Exchange {
         }
         let wait = match self.form {
             Form::Auto => Some(self.times.json_wait),
-            Form::Sse => Some(std::time::Duration::ZERO),
+            Form::Sse => Some(Duration::ZERO),
             Form::Json | Form::OnHttpSse => None,
         };
         let mut stream_at = wait.map(|wait| Instant::now() + wait);
@@ -179,7 +189,7 @@ impl Exchange {
             // Its own answer will be JSON: the session's GET stream takes what can't wait.
             Outbound::Quiet(_) => {
                 let to = StreamKey { session: self.live.id.clone(), stream: StreamId::get() };
-                self.hub.append_once(to, raw, None).await;
+                self.hub.append_within(PATIENCE, to, raw, None).await;
             }
             Outbound::Nowhere => {}
         }
@@ -203,11 +213,7 @@ impl Exchange {
         let local = match self.hub.local_stream(&self.live, &key, self.primes) {
             Ok(local) => local,
             Err(error) => {
-                // No place for a stream: the answer waits to be said in JSON instead.
-                tracing::debug!(session = %self.live.id, %error, "a request is answered in JSON for want of a stream");
-                self.form = Form::Json;
-                self.outbound = Outbound::Quiet(finals);
-                return;
+                return self.stay_quiet(finals, &error);
             }
         };
         match self.begin(&key, true).await {
@@ -215,6 +221,7 @@ impl Exchange {
                 let (stream, body) = local;
                 stream.bound(fence, &empty_tail(top), &Opening::default());
                 self.outbound = Outbound::Stream { key, fence };
+                self.is_recorded();
                 if let Some(reply) = self.reply.take() {
                     // A client that went away meanwhile drops the body, which releases the stream.
                     let _ = reply.send(Ok(Reply::Stream(body)));
@@ -226,8 +233,16 @@ impl Exchange {
             }
             Ok(Begun::Gone) => self.give_up(Error::NoSession),
             Ok(Begun::Duplicate(request)) => self.give_up(Error::Duplicate(request)),
-            Err(error) => self.give_up(error),
+            // It runs already. Its client still waits: what needs no record goes on without one.
+            Err(error) => self.stay_quiet(finals, &error),
         }
+    }
+
+    /// The answer waits to be said in JSON.
+    fn stay_quiet(&mut self, finals: Vec<Final>, error: &Error) {
+        tracing::warn!(session = %self.live.id, %error, "a request is answered in JSON for want of a stream");
+        self.form = Form::Json;
+        self.outbound = Outbound::Quiet(finals);
     }
 
     /// Which request of a batch an early final answer belongs to.
@@ -244,6 +259,7 @@ impl Exchange {
         let (reply, begun) = match begun {
             Ok(Begun::Recorded { fence, .. }) => {
                 self.outbound = Outbound::Stream { key, fence };
+                self.is_recorded();
                 (Ok(Reply::Accepted), true)
             }
             Ok(Begun::Gone) => (Err(Error::NoSession), false),
@@ -254,6 +270,10 @@ impl Exchange {
             let _ = waiting.send(reply);
         }
         begun
+    }
+
+    fn is_recorded(&self) {
+        self.recorded.iter().for_each(|recorded| recorded.store(true, Ordering::Relaxed));
     }
 
     async fn begin(&mut self, key: &StreamKey, bind: bool) -> Result<Begun, Error> {
@@ -279,6 +299,7 @@ impl Exchange {
             request: Some((self.requests[index].clone(), *fence)),
             last,
             upstream_event: upstream_event.map(|event| Position { event, delivered: true }.to_text()),
+            reader: None,
         };
         let until = Instant::now() + self.hub.inner.config.own_timeout;
         match self.hub.append(&append, until).await {

@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Hub;
 use super::body::Held;
+use super::close::spread;
 use crate::domain::SessionId;
 use crate::telemetry::{SessionEnd, StreamEnd};
 
@@ -41,9 +42,17 @@ impl Hub {
     fn tend_streams(&self) {
         let config = &self.inner.config.streams;
         let now = Instant::now();
-        for held in self.inner.outlets.all() {
+        for (slot, held) in self.inner.outlets.all() {
             if let Some(interval) = config.keep_alive {
                 held.outlet().keep_alive(now, interval);
+            }
+            // Not all that were opened together are ended together.
+            let life = config.life_max.map(|life| life.mul_f64(0.75 + spread(slot) / 4.0));
+            if let Held::Session(stream) = &held
+                && life.is_some_and(|life| stream.outlet.age(now) >= life)
+                && !self.answers_here(stream)
+            {
+                stream.end_with_retry(StreamEnd::Aged, self.retry());
             }
             if config.idle_timeout.is_some_and(|idle| held.outlet().idle_for(now) >= idle) {
                 match held {

@@ -6,6 +6,7 @@ mod attach;
 mod body;
 mod call;
 mod close;
+mod deadline;
 mod deliver;
 mod error;
 mod exchange;
@@ -58,6 +59,7 @@ pub struct Config {
     pub streams_max: usize,
     pub streams_per_session_max: usize,
     pub requests_per_session_max: usize,
+    pub attaches_max: usize,
     pub session_idle_timeout: Duration,
     /// How long an HTTP+SSE session outlives its stream (S5), and an upstream's stream its client's.
     pub sse_grace: Duration,
@@ -73,6 +75,8 @@ pub struct Config {
 pub struct StreamsConfig {
     /// A comment after this much silence, and one at once on opening; `None`: no comments.
     pub keep_alive: Option<Duration>,
+    /// No stream is open for longer, about; `None`: as long as its client likes.
+    pub life_max: Option<Duration>,
     /// A stream without events for this long ends; `None`: never.
     pub idle_timeout: Option<Duration>,
     /// When to come back, jittered between the two.
@@ -126,6 +130,8 @@ struct Inner {
     releases: body::Releases,
     graces: janitor::Graces,
     closes: Arc<tokio::sync::Semaphore>,
+    /// Streams that are being bound.
+    attaches: tokio::sync::Semaphore,
     /// Fires when running requests have to end, answered or not.
     abandon: CancellationToken,
 }
@@ -147,6 +153,7 @@ impl Hub {
     #[must_use]
     pub fn start(parts: Parts) -> Self {
         let inner = Inner {
+            attaches: tokio::sync::Semaphore::new(parts.config.attaches_max),
             registry: Registry::new(parts.config.cache_ttl),
             config: parts.config,
             mail: mail::Mail::new(parts.node.clone(), parts.bus.clone()),

@@ -40,6 +40,8 @@ struct Known {
     /// Since when this node's own beats have come through.
     healthy_since: Option<Instant>,
     beaten: bool,
+    /// This node gave its lease back.
+    left: bool,
 }
 
 /// What is known of a node.
@@ -123,6 +125,9 @@ impl Hub {
     async fn beat(&self, lease: Duration) {
         let nodes = &self.inner.nodes;
         let node = self.inner.node.clone();
+        if nodes.lock().left {
+            return;
+        }
         if let Err(error) = self.inner.bus.ping(&node, lease / BEATS).await {
             tracing::warn!(%error, "this node does not hear itself on the bus, and lets its lease run out");
             return nodes.ailing();
@@ -190,6 +195,7 @@ impl Hub {
 
     /// Gives the lease back: what this node leaves behind is not waited for.
     pub async fn leave(&self) {
+        self.inner.nodes.lock().left = true;
         if let Err(error) = self.store().leave(&self.inner.node).await {
             tracing::debug!(%error, "the lease runs out by itself");
         }

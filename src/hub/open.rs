@@ -2,6 +2,7 @@
 //! ours. Over HTTP+SSE the session is older than its `initialize`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -310,10 +311,21 @@ impl Hub {
         payload: Bytes,
         request: Option<(RequestId, Fence)>,
     ) {
+        self.append_within(self.inner.config.own_timeout, to, payload, request).await;
+    }
+
+    /// The same; a store that is away is asked again for so long.
+    pub(super) async fn append_within(
+        &self,
+        patience: Duration,
+        to: StreamKey,
+        payload: Bytes,
+        request: Option<(RequestId, Fence)>,
+    ) {
         let producer = Producer { id: fastrand::u64(..), sequence: 1 };
         let last = request.is_some();
-        let append = Append { to, payload, producer, request, last, upstream_event: None };
-        let until = tokio::time::Instant::now() + self.inner.config.own_timeout;
+        let append = Append { to, payload, producer, request, last, upstream_event: None, reader: None };
+        let until = tokio::time::Instant::now() + patience;
         if let Err(error) = self.append(&append, until).await {
             tracing::error!(stream = %append.to, %error, "a message could not be logged");
         }

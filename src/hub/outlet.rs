@@ -25,6 +25,7 @@ pub struct Buffer {
 pub(super) struct Outlet {
     state: Mutex<State>,
     buffer: Buffer,
+    opened: Instant,
 }
 
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl Outlet {
             last_write: now,
             last_event: now,
         };
-        Self { state: Mutex::new(state), buffer }
+        Self { state: Mutex::new(state), buffer, opened: now }
     }
 
     /// Queues an event. A queue that is full ends the stream: what it holds can still be read, so that
@@ -107,6 +108,11 @@ impl Outlet {
             state.queue(Bytes::from_static(KEEP_ALIVE));
             wake(state);
         }
+    }
+
+    /// How long it has been open.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.opened)
     }
 
     /// How long no event has passed.

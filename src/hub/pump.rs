@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::live::Live;
 use super::server::Server;
 use super::{Error, Hub};
-use crate::domain::{StreamId, StreamKey, StreamKind, UpstreamHandle};
+use crate::domain::{Fence, StreamId, StreamKey, StreamKind, UpstreamHandle};
 use crate::ports::{Append, Appended, Attach, Attached, Envelope, Producer};
 use crate::upstream;
 
@@ -59,8 +59,14 @@ impl Hub {
         let Some(stop) = live.start_pump() else { return };
         let (hub, server, live, to) = (self.clone(), server.clone(), live.clone(), to.clone());
         self.inner.tasks.spawn_until_stopped(async move {
-            let pump =
-                Pump { hub, server, live, to, producer: Producer { id: fastrand::u64(..), sequence: 0 } };
+            let pump = Pump {
+                hub,
+                server,
+                live,
+                to,
+                producer: Producer { id: fastrand::u64(..), sequence: 0 },
+                fence: None,
+            };
             // Dropping it at any await loses at most what it had not appended: the upstream's log has it.
             stop.run_until_cancelled(pump.run()).await;
         });
@@ -73,6 +79,8 @@ struct Pump {
     live: Arc<Live>,
     to: StreamId,
     producer: Producer,
+    /// The newest binding here under which it has read.
+    fence: Option<Fence>,
 }
 
 enum Broke {
@@ -83,6 +91,7 @@ enum Broke {
 
 impl Pump {
     async fn run(mut self) {
+        self.reader();
         let mut position = self.cursor().await;
         let mut failures = 0;
         loop {
@@ -96,6 +105,12 @@ impl Pump {
             tokio::time::sleep(self.server.upstream.reconnect_delay(failures, retry)).await;
         }
         self.live.pump_ended();
+    }
+
+    /// Reads on under the last binding when the client went: somebody may come back.
+    fn reader(&mut self) -> Option<Fence> {
+        self.fence = self.fence.max(self.live.holder(&self.to).and_then(|stream| stream.fence()));
+        self.fence
     }
 
     /// Where the node that read it before had come to.
@@ -142,6 +157,7 @@ impl Pump {
                 request: None,
                 last: false,
                 upstream_event: answer.event.clone(),
+                reader: self.reader(),
             };
             let until = Instant::now() + self.hub.inner.config.own_timeout;
             match self.hub.append(&append, until).await {

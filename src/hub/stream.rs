@@ -203,6 +203,11 @@ impl LocalStream {
         );
     }
 
+    /// Whether its client comes back for what a stream that ended early still owes.
+    pub(crate) fn resumes(&self) -> bool {
+        self.framing.primes
+    }
+
     /// Whether what the server says unasked belongs here.
     pub(crate) fn hears_unasked(&self) -> bool {
         let writer = self.lock();

@@ -10,7 +10,9 @@ use tokio::time::Instant;
 pub enum Phase {
     Starting,
     Ready,
-    /// Told to end: not ready, no new connections, running requests finish.
+    /// Told to end: not ready, so that the balancer leaves, and everything is still served.
+    Leaving,
+    /// No new connections; streams are handed over, running requests finish.
     Draining,
     Stopped,
 }

@@ -120,6 +120,9 @@ pub struct Append {
     pub last: bool,
     /// The upstream's event id that came with it: where its stream can be resumed.
     pub upstream_event: Option<String>,
+    /// For what the upstream said unasked: the fence of the binding under which its stream is read.
+    /// Refused once the stream was bound anew: whoever holds it now reads.
+    pub reader: Option<Fence>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +135,7 @@ pub enum Appended {
         /// No record is left on this POST's stream: nothing will follow this event.
         ended: bool,
     },
-    /// The request has another runner by now, or ended.
+    /// The request has another runner by now, or ended; or the upstream's stream another reader.
     StaleFence,
     /// The stream's last answer was appended before.
     Ended,

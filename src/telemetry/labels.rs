@@ -12,6 +12,8 @@ pub enum StreamEnd {
     Lagged,
     /// Nothing happened for `streams.idle_timeout`.
     Idle,
+    /// It lived for `streams.life_max`.
+    Aged,
     /// This node is about to end.
     Draining,
     /// The client came back on another connection.
@@ -66,6 +68,8 @@ pub enum ExchangeEnd {
     Cancelled,
     /// The session or the gateway ended first.
     Abandoned,
+    /// Left to another node by one that ended.
+    LeftBehind,
 }
 
 /// Well or not.
@@ -86,7 +90,7 @@ macro_rules! label {
 }
 
 label!(StreamEnd {
-    Finished => "finished", ClientGone => "client_gone", Lagged => "lagged", Idle => "idle",
+    Finished => "finished", ClientGone => "client_gone", Lagged => "lagged", Idle => "idle", Aged => "aged",
     Draining => "draining", Replaced => "replaced", SessionEnded => "session_ended", Closed => "closed", Failed => "failed",
 });
 label!(SessionEnd { Deleted => "deleted", Idle => "idle", StreamGone => "stream_gone", Shutdown => "shutdown" });
@@ -95,7 +99,7 @@ label!(ResumeEnd {
 });
 label!(ExchangeEnd {
     Answered => "answered", UpstreamFailed => "upstream_failed", TimedOut => "timed_out",
-    Cancelled => "cancelled", Abandoned => "abandoned",
+    Cancelled => "cancelled", Abandoned => "abandoned", LeftBehind => "left_behind",
 });
 label!(TakeoverEnd { Resumed => "resumed", Error => "error" });
 label!(Outcome { Ok => "ok", Error => "error" });

@@ -149,6 +149,12 @@ impl Answers {
         (self.position.as_deref(), self.retry)
     }
 
+    /// Whether another node could go on reading.
+    #[must_use]
+    pub fn is_resumable(&self) -> bool {
+        self.handle.is_some() && self.position.is_some()
+    }
+
     /// The next message; `None` once the upstream ended in good order. A stream that broke after an
     /// event id is resumed by itself. Safe to drop and call again.
     ///

@@ -23,7 +23,9 @@ impl SessionState {
         if stream.ended_ms.is_some() {
             return Appended::Ended;
         }
-        if append.request.is_some() && record.is_none() {
+        let stale_reader =
+            append.reader.is_some_and(|reader| stream.newest.is_some_and(|newest| newest > reader));
+        if append.request.is_some() && record.is_none() || stale_reader {
             return Appended::StaleFence;
         }
         let previous = stream.log.top();

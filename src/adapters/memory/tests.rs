@@ -55,6 +55,7 @@ fn append(stream: &StreamId, bytes: usize, request: Option<(RequestId, Fence)>) 
         last: request.is_some(),
         request,
         upstream_event: None,
+        reader: None,
     }
 }
 

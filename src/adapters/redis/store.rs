@@ -124,6 +124,7 @@ impl RedisSessionStore {
             text(&fence),
             flag(append.last),
             optional(append.upstream_event.as_ref()),
+            optional(append.reader),
         ];
         let answer = self.on_stream(&self.steps.scripts.append, &append.to, arguments).await?;
         let Some((said, mut parts)) = answer else { return Ok(Appended::Gone) };

@@ -135,6 +135,13 @@ pub(super) fn streams(s: &mut Section<'_, '_>) -> StreamsConfig {
             SHORTEST..=10 * MINUTE,
             "Silence before a comment is sent. Many load balancers cut connections after 30s or 60s.",
         ),
+        life_max: s.duration_or_off(
+            "life_max",
+            None,
+            seconds(1)..=30 * DAY,
+            "About how long a stream may be open, on which nothing is being answered. Then it ends with a `retry`, \
+             and its client comes back through the balancer: nodes fill evenly again after a rollout.",
+        ),
         idle_timeout: s.duration_or_off(
             "idle_timeout",
             None,

@@ -4,7 +4,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SHORTEST, ZERO, seconds};
 use crate::config::reader::Section;
-use crate::config::settings::{LogFormat, ShutdownConfig, TelemetryConfig, UpstreamConfig};
+use crate::config::settings::{DrainConfig, LogFormat, TelemetryConfig, UpstreamConfig};
 use crate::config::units::Reason;
 
 pub(super) const UPSTREAM: &str = "Connections to the MCP servers.";
@@ -71,12 +71,37 @@ pub(super) fn upstream(s: &mut Section<'_, '_>) -> UpstreamConfig {
     upstream
 }
 
-pub(super) const SHUTDOWN: &str = "What happens on SIGTERM.";
+pub(super) const DRAIN: &str = "What happens on SIGTERM, and in which order.";
 
-pub(super) fn shutdown(s: &mut Section<'_, '_>) -> ShutdownConfig {
-    let doc = "How long running requests may take to end. Kubernetes kills a pod 30s after SIGTERM unless \
-               told otherwise, so the default leaves 5s for the rest.";
-    ShutdownConfig { timeout: s.duration("timeout", seconds(25), ZERO..=HOUR, doc) }
+pub(super) fn drain(s: &mut Section<'_, '_>) -> DrainConfig {
+    let drain = DrainConfig {
+        notice: s.duration(
+            "notice",
+            seconds(5),
+            ZERO..=10 * MINUTE,
+            "How long everything is still served after `/readyz` said no. Longer than the balancer takes to \
+             notice. With `state: memory` there is nobody else to serve, and no notice.",
+        ),
+        handover: s.duration(
+            "handover",
+            seconds(5),
+            ZERO..=10 * MINUTE,
+            "Time over which open streams are then ended, spread evenly, so that their clients don't come back \
+             to the other nodes all at once.",
+        ),
+        timeout: s.duration(
+            "timeout",
+            seconds(25),
+            ZERO..=HOUR,
+            "How long all of it may take; requests that still run then are left to other nodes or end with an \
+             error. Kubernetes kills a pod 30s after SIGTERM unless told otherwise, so the default leaves 5s for \
+             the rest.",
+        ),
+    };
+    if drain.notice >= drain.timeout && drain.notice > ZERO {
+        s.fault(&["notice", "timeout"], "drain.notice leaves nothing of drain.timeout");
+    }
+    drain
 }
 
 pub(super) const TELEMETRY: &str = "What the process says about itself.";

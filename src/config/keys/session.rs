@@ -94,6 +94,13 @@ pub(super) fn limits(s: &mut Section<'_, '_>) -> LimitsConfig {
             1..=10_000,
             "Requests of one session that run at once.",
         ),
+        attaches_max: s.count(
+            "attaches_max",
+            256,
+            1..=65_536,
+            "Streams that are being opened or resumed on this node at the same moment. When many clients come back \
+             at once, those that resume wait, and are told to come again; the rest get 503.",
+        ),
         subscriptions_per_session_max: s.count(
             "subscriptions_per_session_max",
             1000,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast::domain::{EventNumber, Fence, SessionId};
-use holdfast::ports::{Appended, Attached, Bounds, LogBounds, Producer};
+use holdfast::ports::{Append, Appended, Attached, Bounds, LogBounds, Producer};
 
 use super::{
     Harness, attach, begin, begun, bound, bounds, get_stream, logged, message, opened, request, texts,
@@ -147,4 +147,27 @@ pub(crate) async fn events_live_so_long(harness: &impl Harness) {
     let three = logged(&*store, &message(&stream, "3")).await;
     let (_, tail) = bound(&*store, &attach(&stream, "a", Some(two))).await;
     assert_eq!(tail.events.iter().map(|event| event.number).collect::<Vec<_>>(), [three], "the last trimmed");
+}
+
+pub(crate) async fn what_was_read_before_the_stream_moved_is_refused(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let stream = get_stream(&opened(&*store).await);
+    let (first, _) = bound(&*store, &attach(&stream, "a", None)).await;
+    let read = |fence, text| Append {
+        reader: Some(fence),
+        upstream_event: Some(format!("u-{text}")),
+        ..message(&stream, text)
+    };
+    logged(&*store, &read(first, "1")).await;
+    store.release(&stream, first).await.unwrap();
+    let position = logged(&*store, &read(first, "2")).await;
+    let moved = store.attach(&attach(&stream, "b", Some(position))).await.unwrap();
+    let Attached::Bound { fence: second, upstream_event, last_bound, .. } = moved else {
+        panic!("{moved:?}")
+    };
+    assert_eq!((upstream_event.as_deref(), last_bound), (Some("u-2"), Some(first)));
+    assert_eq!(store.append(&read(first, "3")).await.unwrap(), Appended::StaleFence);
+    logged(&*store, &read(second, "3")).await;
+    let (_, tail) = bound(&*store, &attach(&stream, "b", Some(position))).await;
+    assert_eq!(texts(&tail), ["3"]);
 }

@@ -99,6 +99,7 @@ pub(crate) fn message(to: &StreamKey, text: &str) -> Append {
         request: None,
         last: false,
         upstream_event: None,
+        reader: None,
     }
 }
 
@@ -136,6 +137,7 @@ macro_rules! core_contract {
                 closed_only_while_unbound;
             log: numbers_rise_and_name_their_predecessor, a_repeated_append_changes_nothing,
                 a_repeat_that_was_overtaken_is_not_logged_again, a_gone_session_takes_nothing,
+                what_was_read_before_the_stream_moved_is_refused,
                 a_stream_keeps_so_many_bytes, an_event_beyond_all_bounds_is_lost_and_not_a_hole,
                 the_oldest_events_of_a_session_go_first, events_live_so_long;
             attach: a_client_that_comes_back_gets_the_rest, positions_that_cannot_be_resumed_are_lost,

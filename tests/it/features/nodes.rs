@@ -99,7 +99,7 @@ async fn a_node_that_is_told_to_end_finishes_what_runs_and_says_when_to_come_bac
 #[tokio::test]
 async fn what_does_not_end_in_time_is_ended_with_an_error() {
     let (upstream, feed) = slow().await;
-    let gateway = Gateway::start(&upstream.url, &[("shutdown.timeout", "1s")]).await;
+    let gateway = Gateway::start(&upstream.url, &[("drain.timeout", "1s")]).await;
     let mut client = gateway.client();
     client.initialize("2025-11-25").await;
     feed.send(progress(1)).await.unwrap();

@@ -18,7 +18,7 @@ const SHARE: u64 = STREAMS / CLIENTS;
 /// One client in a hundred calls a tool, and hears of it on its GET stream.
 const SAMPLE: u64 = SHARE / 100;
 
-/// `shutdown.timeout`, shorter than the default so that a forced end shows.
+/// `drain.timeout`, shorter than the default so that a forced end shows.
 const SHUTDOWN: Duration = Duration::from_secs(15);
 
 #[test]
@@ -73,7 +73,7 @@ fn gateway(upstream: &str) -> Process {
         .env("HOLDFAST_LIMITS_STREAMS_MAX", "10000")
         .env("HOLDFAST_LIMITS_SESSIONS_MAX", "10000")
         .env("HOLDFAST_HTTP_CONNECTIONS_MAX", "10000")
-        .env("HOLDFAST_SHUTDOWN_TIMEOUT", format!("{}s", SHUTDOWN.as_secs()));
+        .env("HOLDFAST_DRAIN_TIMEOUT", format!("{}s", SHUTDOWN.as_secs()));
     holdfast_under(shell, &["--upstream", upstream])
 }
 

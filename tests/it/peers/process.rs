@@ -67,10 +67,14 @@ impl Process {
         self.child.id()
     }
 
+    pub(crate) fn signal(&self, signal: &str) {
+        let told = Command::new("kill").args([signal, &self.id().to_string()]).status().unwrap();
+        assert!(told.success());
+    }
+
     /// Asks it to end, and waits: its exit code. One that takes longer than `limit` has failed.
     pub(crate) fn terminate(&mut self, limit: Duration) -> Option<i32> {
-        let told = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap();
-        assert!(told.success());
+        self.signal("-TERM");
         let until = tokio::time::Instant::now() + limit;
         while tokio::time::Instant::now() < until {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -55,15 +55,6 @@ impl Cluster {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// One node, beside the balancer.
-    pub(crate) fn node_url(&self, node: usize) -> String {
-        format!("http://127.0.0.1:{}", self.addresses[node].0)
-    }
-
-    pub(crate) fn admin_url(&self, node: usize) -> String {
-        format!("http://127.0.0.1:{}", self.addresses[node].1)
-    }
-
     pub(crate) fn process(&mut self, node: usize) -> &mut Process {
         self.nodes[node].as_mut().unwrap()
     }
@@ -89,7 +80,7 @@ impl Cluster {
             "global\n  maxconn 8000\ndefaults\n  mode http\n  option http-no-delay\n  option redispatch\n  \
              timeout connect 1s\n  timeout client 1h\n  timeout server 1h\n  timeout tunnel 1h\n\
              frontend clients\n  bind 127.0.0.1:{}\n  default_backend nodes\n\
-             backend nodes\n  balance roundrobin\n  option httpchk GET /readyz\n",
+             backend nodes\n  balance roundrobin\n  option httpchk GET /readyz?leaving=404\n  http-check disable-on-404\n",
             self.port
         );
         for (number, (listen, admin)) in self.addresses.iter().enumerate() {

@@ -7,7 +7,7 @@ mod redis;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-pub(crate) use cluster::Cluster;
+pub(crate) use cluster::{Cluster, NODES};
 pub(crate) use nats::Nats;
 pub(crate) use redis::Redis;
 

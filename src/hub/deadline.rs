@@ -1,0 +1,37 @@
+//! How long a call may take.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::RequestsConfig;
+use crate::protocol::jsonrpc::Message;
+
+/// Until when a call may take: `timeout` after its last sign of life, `timeout_max` in all. While
+/// the server waits for the client's answer to a question, only the latter counts.
+#[derive(Debug)]
+pub(super) struct Deadline {
+    soft: Instant,
+    hard: Instant,
+    timeout: Duration,
+}
+
+impl Deadline {
+    pub(super) fn new(config: &RequestsConfig) -> Self {
+        let now = Instant::now();
+        Self { soft: now + config.timeout, hard: now + config.timeout_max, timeout: config.timeout }
+    }
+
+    pub(super) fn sign_of_life(&mut self, message: &Message) {
+        self.soft = if message.is_request() { self.hard } else { Instant::now() + self.timeout };
+    }
+
+    pub(super) fn at(&self) -> Instant {
+        self.soft.min(self.hard)
+    }
+
+    /// Nothing extends it beyond this any more.
+    pub(super) fn shorten(&mut self, to: Instant) {
+        self.soft = self.at().min(to);
+    }
+}
