@@ -1,23 +1,21 @@
 //! The only room that knows everything: builds the pieces, joins them, and ends them in order.
 
+mod demo;
 mod descriptors;
 mod gateway;
 mod settings;
 mod shared;
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::process::ExitCode;
 
-use tokio::net::TcpListener;
-
+pub use demo::{DemoOptions, demo};
 pub use gateway::{Gateway, Listeners, StartError};
 pub use shared::{Shared, Unusable};
 
-use crate::config::{Config, Overrides};
-use crate::demo;
-use crate::lifecycle::{Ending, Tasks, shutdown_requested};
+use crate::config::Config;
+use crate::lifecycle::{Ending, shutdown_requested};
 use crate::telemetry::{self, chain};
 
 /// `holdfast serve`: runs until SIGTERM or SIGINT. Exits with 0 if everything could end in order, 1 if
@@ -73,46 +71,6 @@ pub fn serve(config: Config) -> ExitCode {
             }
         }
     })
-}
-
-/// `holdfast demo`: a server, a gateway and clients in one process.
-#[must_use]
-pub fn demo(listen: Option<SocketAddr>, admin_listen: Option<SocketAddr>, once: bool) -> ExitCode {
-    run(async move {
-        match run_demo(listen, admin_listen, once).await {
-            Ok(code) => code,
-            Err(error) => fail("the demo can't start", &*error),
-        }
-    })
-}
-
-async fn run_demo(
-    listen: Option<SocketAddr>,
-    admin_listen: Option<SocketAddr>,
-    once: bool,
-) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let free = SocketAddr::from(([127, 0, 0, 1], 0));
-    let usual = |port| if once { free } else { SocketAddr::from(([127, 0, 0, 1], port)) };
-    let signal = shutdown_requested()?;
-    let tasks = Tasks::new();
-    let upstream = TcpListener::bind(free).await?;
-    let url = format!("http://{}/mcp", upstream.local_addr()?);
-    tasks.spawn_until_stopped(demo::serve_upstream(upstream, tasks.clone()));
-    let overrides = Overrides { entries: vec![("servers.default.upstream", url, "demo")] };
-    let config = crate::config::load(None, std::iter::empty(), overrides)?;
-    let listeners =
-        Listeners::bind(listen.unwrap_or(usual(4444)), admin_listen.unwrap_or(usual(4445))).await?;
-    let gateway_url = format!("http://{}", listeners.client_address()?);
-    let admin_url = format!("http://{}", listeners.admin_address()?);
-    let gateway = Gateway::start(&config, listeners, Shared::memory(&config))?;
-    let kept = demo::run(&gateway_url).await?.kept_all();
-    if !once {
-        demo::invite(&gateway_url, &admin_url);
-        signal.await;
-    }
-    gateway.stop().await;
-    tasks.finish(std::time::Duration::from_secs(2)).await;
-    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// On a runtime of its own, until `work` is done.

@@ -76,7 +76,10 @@ pub(super) struct DemoOptions {
     /// Where clients connect; with --once, any free port.
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<SocketAddr>,
-    /// Where operators connect.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub admin_listen: Option<SocketAddr>,
+    /// Keep sessions in this Redis instead of the process's memory.
+    #[arg(long, value_name = "URL", requires = "nats")]
+    pub redis: Option<String>,
+    /// Speak between nodes over this NATS instead of the process's memory.
+    #[arg(long, value_name = "URL", requires = "redis")]
+    pub nats: Option<String>,
 }

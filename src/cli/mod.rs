@@ -35,7 +35,9 @@ pub fn run() -> ExitCode {
             say(config::reference().trim_end());
             ExitCode::SUCCESS
         }
-        Command::Demo(options) => app::demo(options.listen, options.admin_listen, options.once),
+        Command::Demo(args::DemoOptions { once, listen, redis, nats }) => {
+            app::demo(app::DemoOptions { listen, once, redis, nats })
+        }
     }
 }
 

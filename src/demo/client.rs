@@ -22,6 +22,13 @@ const EVENT_BYTES_MAX: usize = 1 << 20;
 #[error("{0}")]
 pub struct DemoError(pub(super) String);
 
+impl DemoError {
+    #[must_use]
+    pub fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
 pub(super) type Outcome<T> = Result<T, DemoError>;
 
 pub(super) fn unmet<T>(what: impl Into<String>) -> Outcome<T> {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::asking::Questions;
-use super::slow::{Cancelled, Pace, slow};
+use super::slow::{Calls, Cancelled, Pace};
 use super::tools::{self, Tool};
 use crate::lifecycle::Tasks;
 use crate::protocol::jsonrpc::{self, Id, Kind, Message, codes};
@@ -45,6 +45,7 @@ struct Server {
     sessions: Arc<Mutex<HashMap<String, Session>>>,
     questions: Questions,
     cancelled: Cancelled,
+    calls: Calls,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +60,7 @@ pub async fn serve_upstream(listener: TcpListener, tasks: Tasks) {
         sessions: Arc::default(),
         questions: Questions::default(),
         cancelled: Cancelled::default(),
+        calls: Calls::default(),
     };
     let mcp = post(handle_post).get(handle_get).delete(handle_delete);
     let routes = axum::Router::new().route("/mcp", mcp).with_state(server);
@@ -96,6 +98,10 @@ async fn handle_post(State(server): State<Server>, headers: HeaderMap, body: Byt
 async fn handle_get(State(server): State<Server>, headers: HeaderMap) -> Response {
     let known = headers.get(SESSION).and_then(|value| value.to_str().ok());
     if known.is_some_and(|session| server.sessions().contains_key(session)) {
+        let position = headers.get("last-event-id").and_then(|value| value.to_str().ok());
+        if let Some(rest) = position.and_then(|position| server.calls.resume(position)) {
+            return rest;
+        }
         // It has nothing to say unasked, but keeps the stream open as servers do.
         let stopped = server.tasks.stopped();
         let silence = futures::stream::once(async move { stopped.cancelled().await })
@@ -191,7 +197,7 @@ impl Server {
             Tool::Slow { steps, interval } => {
                 let progress_token = params["_meta"]["progressToken"].clone();
                 let pace = Pace { steps, interval, progress_token };
-                return slow(id.clone(), pace, era, self.cancelled.clone());
+                return self.calls.begin(id.clone(), pace, era, self.cancelled.clone());
             }
             Tool::Elicit => tools::failed("Nobody to ask."),
         };

@@ -3,12 +3,14 @@
 
 mod http_sse;
 mod modern;
+mod nodes;
 mod streamable;
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::Kill;
 use super::client::{Client, DemoError, Events, Outcome, Posted, unmet};
 use super::teller::{Summary, Teller};
 
@@ -27,14 +29,16 @@ const AWAY: Duration = Duration::from_millis(400);
 ///
 /// # Errors
 /// If no client can be built.
-pub async fn run(gateway_url: &str) -> Result<Summary, DemoError> {
-    let mut teller = Teller::begin("Holdfast: three clients, three transports, and streams that break");
+pub async fn run(gateway_url: &str, kill: &mut Kill<'_>) -> Result<Summary, DemoError> {
+    let mut teller = Teller::begin("Holdfast: three nodes, three transports, and streams that break");
     teller.chapter("Streamable HTTP, 2025-11-25");
     streamable::tell(&mut teller, Client::new(gateway_url)?).await;
     teller.chapter("HTTP+SSE, the transport of 2024-11-05");
     http_sse::tell(&mut teller, Client::new(gateway_url)?).await;
     teller.chapter("Streamable HTTP, 2026-07-28 (no sessions)");
     modern::tell(&mut teller, Client::new(gateway_url)?).await;
+    teller.chapter("A node dies in the middle of a call");
+    nodes::tell(&mut teller, Client::new(gateway_url)?, kill).await;
     Ok(teller.end())
 }
 

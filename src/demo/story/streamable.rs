@@ -25,7 +25,7 @@ pub(super) async fn tell(teller: &mut Teller, mut client: Client) {
     teller.step("ends the session", end(&client).await);
 }
 
-async fn open(client: &mut Client) -> Outcome<((), String)> {
+pub(super) async fn open(client: &mut Client) -> Outcome<((), String)> {
     let (headers, posted) = client.post("/mcp", &initialize(VERSION), &[]).await?;
     let answer = json_answer(posted)?;
     if answer["result"]["protocolVersion"] != VERSION {
