@@ -128,7 +128,7 @@ impl Gateway {
         let address = listeners.client_address()?;
         let admin_address = listeners.admin_address()?;
         let clients = edge::client_routes(hub.clone(), lifecycle.clone(), settings::edge(config, address));
-        let admins = edge::admin_routes(hub.clone(), lifecycle.clone());
+        let admins = edge::admin_routes(hub.clone(), lifecycle.clone(), admin_address.ip().is_loopback());
         let listener = settings::listener(config);
         tasks.spawn(edge::serve(
             listeners.client,

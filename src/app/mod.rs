@@ -3,6 +3,7 @@
 mod demo;
 mod descriptors;
 mod gateway;
+mod operate;
 mod settings;
 mod shared;
 
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 
 pub use demo::{DemoOptions, demo};
 pub use gateway::{Gateway, Listeners, StartError};
+pub use operate::{Operation, operate};
 pub use shared::{Shared, Unusable};
 
 use crate::config::Config;

@@ -25,6 +25,14 @@ pub(super) enum Command {
     CheckConfig(Options),
     /// Print the reference of all configuration keys (docs/configuration.md).
     ConfigReference,
+    /// List, show and end sessions, through a node's admin API.
+    Sessions(SessionsOptions),
+    /// Give a notification to one session, to all of a server, or to all.
+    ///
+    /// Example: holdfast publish --all notifications/tools/list_changed
+    Publish(PublishOptions),
+    /// List the nodes that are alive.
+    Nodes(AdminOptions),
     /// Show the main job: a small MCP server, the gateway, and clients whose streams break.
     Demo(DemoOptions),
 }
@@ -42,10 +50,10 @@ pub(super) struct Options {
     /// Where operators connect: /livez, /readyz, /metrics [default: 127.0.0.1:4445].
     #[arg(long, value_name = "HOST:PORT")]
     admin_listen: Option<String>,
-    /// Where sessions live: memory, or none [default: memory].
+    /// Where sessions live: memory, none, or redis://… [default: memory].
     #[arg(long, value_name = "URL")]
     state: Option<String>,
-    /// How nodes talk to each other: memory [default: memory].
+    /// How nodes talk to each other: memory, or nats://… [default: memory].
     #[arg(long, value_name = "URL")]
     bus: Option<String>,
     /// The MCP server behind the gateway: a default server without a file.
@@ -82,4 +90,114 @@ pub(super) struct DemoOptions {
     /// Speak between nodes over this NATS instead of the process's memory.
     #[arg(long, value_name = "URL", requires = "redis")]
     pub nats: Option<String>,
+}
+
+/// Whom to ask.
+#[derive(Debug, ClapArgs)]
+pub(super) struct AdminOptions {
+    /// The admin listener of any node.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4445", global = true)]
+    pub admin: String,
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct SessionsOptions {
+    #[command(subcommand)]
+    pub command: Option<SessionsCommand>,
+    #[command(flatten)]
+    pub filter: FilterOptions,
+    #[command(flatten)]
+    pub admin: AdminOptions,
+}
+
+/// Which sessions are listed.
+#[derive(Debug, ClapArgs)]
+pub(super) struct FilterOptions {
+    /// Only those of this server.
+    #[arg(long, value_name = "NAME")]
+    pub server: Option<String>,
+    /// Only those of this principal.
+    #[arg(long, value_name = "NAME")]
+    pub owner: Option<String>,
+    /// Only those whose client declared this capability, such as elicitation.
+    #[arg(long, value_name = "NAME")]
+    pub capability: Option<String>,
+    /// Those after this id.
+    #[arg(long, value_name = "ID")]
+    pub after: Option<String>,
+    /// At most so many, up to 1000.
+    #[arg(long, value_name = "COUNT", default_value = "100")]
+    pub limit: String,
+}
+
+impl FilterOptions {
+    pub(super) fn pairs(self) -> Vec<(&'static str, String)> {
+        let Self { server, owner, capability, after, limit } = self;
+        let named = [
+            ("server", server),
+            ("owner", owner),
+            ("capability", capability),
+            ("after", after),
+            ("limit", Some(limit)),
+        ];
+        named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SessionsCommand {
+    /// Show one: its streams, who holds them, what runs.
+    Show { id: String },
+    /// End one; its upstream is told.
+    End { id: String },
+    /// Close its open streams; the client comes back for what it missed.
+    CloseStreams { id: String },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct PublishOptions {
+    #[command(flatten)]
+    pub audience: AudienceOptions,
+    /// The notification's method, such as notifications/tools/list_changed.
+    pub method: String,
+    /// Its params, a JSON object.
+    #[arg(value_parser = object)]
+    pub params: Option<serde_json::Value>,
+    #[command(flatten)]
+    pub admin: AdminOptions,
+}
+
+#[derive(Debug, ClapArgs)]
+#[group(required = true, multiple = false)]
+pub(super) struct AudienceOptions {
+    /// To this session.
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// To all sessions of this server.
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+    /// To all sessions.
+    #[arg(long)]
+    all: bool,
+}
+
+impl AudienceOptions {
+    pub(super) fn json(&self) -> serde_json::Value {
+        match (&self.session, &self.server) {
+            (Some(id), _) => serde_json::json!({ "session": id }),
+            (_, Some(name)) => serde_json::json!({ "server": name }),
+            (None, None) => serde_json::json!({ "all": self.all }),
+        }
+    }
+}
+
+fn object(text: &str) -> Result<serde_json::Value, String> {
+    match serde_json::from_str(text) {
+        Ok(value @ serde_json::Value::Object(_)) => Ok(value),
+        Ok(_) => Err("not a JSON object".into()),
+        Err(error) => Err(format!("not JSON: {error}")),
+    }
 }

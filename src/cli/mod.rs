@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::app;
+use crate::app::{self, Operation};
 use crate::config::{self, Config};
-use args::{Args, Command};
+use args::{Args, Command, SessionsCommand};
 
 /// Runs the command that the process was started with.
 #[must_use]
@@ -35,6 +35,20 @@ pub fn run() -> ExitCode {
             say(config::reference().trim_end());
             ExitCode::SUCCESS
         }
+        Command::Sessions(args::SessionsOptions { command, filter, admin }) => {
+            let operation = match command {
+                None => Operation::List { filter: filter.pairs() },
+                Some(SessionsCommand::Show { id }) => Operation::Show { id },
+                Some(SessionsCommand::End { id }) => Operation::End { id },
+                Some(SessionsCommand::CloseStreams { id }) => Operation::CloseStreams { id },
+            };
+            app::operate(&admin.admin, operation, admin.json)
+        }
+        Command::Publish(args::PublishOptions { audience, method, params, admin }) => {
+            let operation = Operation::Publish { audience: audience.json(), method, params };
+            app::operate(&admin.admin, operation, admin.json)
+        }
+        Command::Nodes(admin) => app::operate(&admin.admin, Operation::Nodes, admin.json),
         Command::Demo(args::DemoOptions { once, listen, redis, nats }) => {
             app::demo(app::DemoOptions { listen, once, redis, nats })
         }

@@ -1,6 +1,7 @@
 //! The HTTP side towards clients and operators: routes, what a request must look like, and the one
 //! table of status codes. What a request means is the hub's matter.
 
+mod admin;
 mod connection;
 mod error;
 mod health;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 
 pub use listener::{ListenerConfig, serve};
@@ -83,9 +84,17 @@ pub fn waiting_routes() -> Router {
     Router::new().route("/livez", get(health::live)).route("/readyz", get(health::waiting))
 }
 
-/// The operators' port: liveness, readiness, metrics.
-pub fn admin_routes(hub: Hub, lifecycle: Lifecycle) -> Router {
+/// The operators' port: liveness, readiness, metrics; and the API, where only this machine can reach it.
+pub fn admin_routes(hub: Hub, lifecycle: Lifecycle, local: bool) -> Router {
+    let api = Router::new()
+        .route("/api/sessions", get(admin::list))
+        .route("/api/sessions/{id}", get(admin::show).delete(admin::end))
+        .route("/api/sessions/{id}/close-streams", post(admin::close_streams))
+        .route("/api/publish", post(admin::publish))
+        .route("/api/nodes", get(admin::nodes))
+        .layer(from_fn(admin::guard));
     Router::new()
+        .merge(if local { api } else { Router::new() })
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

@@ -40,6 +40,7 @@ pub use body::StreamBody;
 pub use error::{Blame, Error};
 pub use live::Live;
 pub use open::Opening;
+pub use operate::{Audience, Inspected, Published, Query, SeenStream};
 pub use outlet::Buffer;
 pub use post::{Form, Reply};
 pub use server::{AnswerPolicy, Server, Servers, SessionPolicy};

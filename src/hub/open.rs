@@ -16,7 +16,7 @@ use crate::domain::{
     ClientFacts, EventId, Fence, Limit, RequestId, SessionId, SessionPart, StreamId, StreamKey, Transport,
     UpstreamHandle,
 };
-use crate::ports::{Append, Begin, Begun, Opened, Producer, Updated};
+use crate::ports::{Append, Appended, Begin, Begun, Opened, Producer, Updated};
 use crate::protocol::jsonrpc::{self, Id, Message, codes};
 use crate::protocol::legacy;
 use crate::protocol::modern;
@@ -42,6 +42,9 @@ pub(super) struct Handshake {
     /// Absent if the answer is an error.
     pub agreed: Option<(UpstreamHandle, ClientFacts)>,
 }
+
+/// How long an operator's message waits for a store that is away.
+const OPERATORS_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Hub {
     /// A Streamable HTTP client's `initialize`.
@@ -301,6 +304,18 @@ impl Hub {
         for message in earlier {
             let to = StreamKey { session: live.id.clone(), stream: stream.clone() };
             self.append_once(to, message.raw().clone(), None).await;
+        }
+    }
+
+    /// Appends a message that comes alone and was asked for by an operator.
+    pub(super) async fn append_alone(&self, to: StreamKey, payload: Bytes) -> Result<(), Error> {
+        let producer = Producer { id: fastrand::u64(..), sequence: 1 };
+        let append =
+            Append { to, payload, producer, request: None, last: false, upstream_event: None, reader: None };
+        let until = tokio::time::Instant::now() + OPERATORS_PATIENCE;
+        match self.append(&append, until).await? {
+            Appended::Logged { .. } => Ok(()),
+            Appended::Gone | Appended::Ended | Appended::StaleFence => Err(Error::NoSession),
         }
     }
 

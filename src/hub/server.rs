@@ -52,6 +52,10 @@ impl Servers {
         Self { named, default }
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = &ServerName> {
+        self.named.values().map(|server| &server.name)
+    }
+
     #[must_use]
     pub fn get(&self, name: Option<&str>) -> Option<Arc<Server>> {
         match name {

@@ -35,6 +35,8 @@ pub enum SessionEnd {
     StreamGone,
     /// The state lived in this process, which ends.
     Shutdown,
+    /// An operator ended it.
+    Operator,
 }
 
 /// How a resume with `Last-Event-ID` went.
@@ -93,7 +95,7 @@ label!(StreamEnd {
     Finished => "finished", ClientGone => "client_gone", Lagged => "lagged", Idle => "idle", Aged => "aged",
     Draining => "draining", Replaced => "replaced", SessionEnded => "session_ended", Closed => "closed", Failed => "failed",
 });
-label!(SessionEnd { Deleted => "deleted", Idle => "idle", StreamGone => "stream_gone", Shutdown => "shutdown" });
+label!(SessionEnd { Deleted => "deleted", Idle => "idle", StreamGone => "stream_gone", Shutdown => "shutdown", Operator => "operator" });
 label!(ResumeEnd {
     Resumed => "resumed", Lost => "lost", Ended => "ended", Gone => "gone", Postponed => "postponed",
 });

@@ -2,7 +2,7 @@
 //! that holds its stream dies in the middle of a call.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use serde_json::json;
 

@@ -1,5 +1,6 @@
 //! What clients and upstreams see of a node, over real HTTP.
 
+mod admin;
 mod answers;
 mod breaks;
 mod cutting;

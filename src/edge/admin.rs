@@ -1,0 +1,245 @@
+//! The operators' API: JSON over the admin listener, as long as only this machine can reach it.
+
+use axum::Json;
+use axum::extract::{Path, Query as UrlQuery, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::domain::{Binding, Principal, RunningRecord, ServerName, Session, SessionId, Transport};
+use crate::hub::{Audience, Error, Hub, Inspected, Published, Query, SeenStream};
+use crate::lifecycle::Lifecycle;
+use crate::protocol::jsonrpc::Message;
+
+/// Sessions on one page, unless asked otherwise, and at most.
+const PAGE: usize = 100;
+const PAGE_MAX: usize = 1000;
+
+type Shared = State<(Hub, Lifecycle)>;
+
+/// A page of a site that a person visits must not reach it through the person's browser: the host has
+/// to be this machine (DNS rebinding), and what changes something has to be JSON (preflight).
+pub(super) async fn guard(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let local = name == "localhost"
+        || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if !local || request.headers().contains_key(header::ORIGIN) {
+        return refuse(StatusCode::FORBIDDEN, "the admin API answers this machine's own tools only");
+    }
+    next.run(request).await
+}
+
+fn refuse(status: StatusCode, why: &str) -> Response {
+    (status, Json(json!({ "error": why }))).into_response()
+}
+
+fn failed(error: &Error) -> Response {
+    let status = match error {
+        Error::NoSession => StatusCode::NOT_FOUND,
+        Error::Refused(_) => StatusCode::BAD_REQUEST,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    refuse(status, &error.public())
+}
+
+#[derive(Deserialize)]
+pub(super) struct Filter {
+    server: Option<String>,
+    owner: Option<String>,
+    capability: Option<String>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+impl Filter {
+    fn query(self) -> Result<Query, &'static str> {
+        let limit = self.limit.unwrap_or(PAGE);
+        if !(1..=PAGE_MAX).contains(&limit) {
+            return Err("limit: 1 to 1000");
+        }
+        Ok(Query {
+            server: self
+                .server
+                .map(|name| ServerName::parse(&name))
+                .transpose()
+                .map_err(|_| "server: not a name")?,
+            owner: self.owner.map(|owner| Principal::named(&owner)),
+            capability: self.capability,
+            after: self.after.map(|id| SessionId::parse(&id)).transpose().map_err(|_| "after: not an id")?,
+            limit,
+        })
+    }
+}
+
+pub(super) async fn list(State((hub, _)): Shared, UrlQuery(filter): UrlQuery<Filter>) -> Response {
+    let query = match filter.query() {
+        Ok(query) => query,
+        Err(why) => return refuse(StatusCode::BAD_REQUEST, why),
+    };
+    match hub.find(&query).await {
+        Ok(page) => {
+            let sessions: Vec<_> = page.sessions.iter().map(session).collect();
+            Json(json!({ "sessions": sessions, "more": page.more })).into_response()
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+pub(super) async fn show(State((hub, _)): Shared, Path(id): Path<String>) -> Response {
+    let Ok(id) = SessionId::parse(&id) else { return failed(&Error::NoSession) };
+    match hub.inspect(&id).await {
+        Ok(Some(inspected)) => Json(shown(&inspected)).into_response(),
+        Ok(None) => failed(&Error::NoSession),
+        Err(error) => failed(&error),
+    }
+}
+
+pub(super) async fn end(State((hub, _)): Shared, Path(id): Path<String>) -> Response {
+    let Ok(id) = SessionId::parse(&id) else { return failed(&Error::NoSession) };
+    done(hub.end_session(&id).await)
+}
+
+pub(super) async fn close_streams(
+    State((hub, _)): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let Ok(id) = SessionId::parse(&id) else { return failed(&Error::NoSession) };
+    if !is_json(&headers) {
+        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json");
+    }
+    done(hub.close_streams(&id).await)
+}
+
+fn done(outcome: Result<bool, Error>) -> Response {
+    match outcome {
+        Ok(true) => StatusCode::NO_CONTENT.into_response(),
+        Ok(false) => failed(&Error::NoSession),
+        Err(error) => failed(&error),
+    }
+}
+
+/// Exactly one of the three says who it is for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Publish<'b> {
+    session: Option<String>,
+    server: Option<String>,
+    #[serde(default)]
+    all: bool,
+    #[serde(borrow)]
+    message: &'b serde_json::value::RawValue,
+}
+
+impl Publish<'_> {
+    fn audience(&self) -> Result<Audience, &'static str> {
+        match (&self.session, &self.server, self.all) {
+            (Some(id), None, false) => {
+                SessionId::parse(id).map(Audience::Session).map_err(|_| "session: not an id")
+            }
+            (None, Some(name), false) => {
+                ServerName::parse(name).map(Audience::Server).map_err(|_| "server: not a name")
+            }
+            (None, None, true) => Ok(Audience::All),
+            _ => Err("name exactly one of session, server and all"),
+        }
+    }
+}
+
+pub(super) async fn publish(State((hub, _)): Shared, headers: HeaderMap, body: Bytes) -> Response {
+    if !is_json(&headers) {
+        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json");
+    }
+    let wanted: Publish<'_> = match serde_json::from_slice(&body) {
+        Ok(wanted) => wanted,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, &format!("not a publication: {error}")),
+    };
+    let audience = match wanted.audience() {
+        Ok(audience) => audience,
+        Err(why) => return refuse(StatusCode::BAD_REQUEST, why),
+    };
+    let Ok(message) = Message::parse(Bytes::copy_from_slice(wanted.message.get().as_bytes())) else {
+        return refuse(StatusCode::BAD_REQUEST, "message: not a JSON-RPC message");
+    };
+    match hub.publish(&audience, &message).await {
+        Ok(Published::Logged(sessions)) => Json(json!({ "sessions": sessions })).into_response(),
+        Ok(Published::Hinted) => Json(json!({ "hinted": true })).into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+pub(super) async fn nodes(State((hub, _)): Shared) -> Response {
+    match hub.nodes().await {
+        Ok(nodes) => {
+            let nodes: Vec<_> = nodes
+                .iter()
+                .map(|seen| {
+                    let facts: Value = serde_json::from_str(&seen.facts).unwrap_or_default();
+                    json!({ "node": seen.node.as_str(), "self": seen.node == *hub.node(), "facts": facts })
+                })
+                .collect();
+            Json(json!({ "nodes": nodes })).into_response()
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+}
+
+fn session(session: &Session) -> Value {
+    let client = session.client.as_ref();
+    json!({
+        "id": session.id.as_str(),
+        "server": session.server.as_str(),
+        "owner": session.owner.as_str().strip_prefix('='),
+        "transport": match session.transport {
+            Transport::Streamable => "streamable_http",
+            Transport::HttpSse => "http_sse",
+        },
+        "protocol_version": client.map(|client| &client.protocol_version),
+        "capabilities": client.map(|client| &client.capabilities),
+        "upstream_generation": session.upstream.as_ref().map(|upstream| upstream.generation),
+    })
+}
+
+fn shown(inspected: &Inspected) -> Value {
+    let mut shown = session(&inspected.session);
+    shown["log_level"] = json!(inspected.session.log_level);
+    shown["subscriptions"] = json!(inspected.session.subscriptions);
+    shown["streams"] = inspected.streams.iter().map(stream).collect();
+    shown["running"] = inspected.running.iter().map(running).collect();
+    shown
+}
+
+fn stream(seen: &SeenStream) -> Value {
+    let holder = |binding: &Binding| json!({ "node": binding.node.as_str(), "fence": binding.fence.0 });
+    let last: Vec<_> = seen
+        .last
+        .iter()
+        .map(|(number, bytes)| json!({ "number": number.to_string(), "bytes": bytes }))
+        .collect();
+    json!({
+        "stream": seen.stream.as_str(),
+        "holder": seen.binding.as_ref().map(holder),
+        "top": seen.top.to_string(),
+        "events": seen.events,
+        "last": last,
+    })
+}
+
+fn running(record: &RunningRecord) -> Value {
+    json!({
+        "request": record.request.as_json(),
+        "stream": record.stream.as_str(),
+        "runner": record.runner.as_str(),
+        "deadline_ms": record.deadline_ms,
+        "resumable": record.upstream_event.is_some(),
+    })
+}
