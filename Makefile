@@ -3,12 +3,13 @@
 CARGO ?= cargo
 NPM_CI = npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 
-.PHONY: help test lint conformance install fuzz
+.PHONY: help test lint conformance cluster install fuzz
 
 help:
 	@echo "make test         install what the tests need, and run all of them"
 	@echo "make lint         formatting, clippy, documentation"
 	@echo "make conformance  the official MCP conformance suite, through Holdfast and without it"
+	@echo "make cluster      Redis, NATS, three nodes and HAProxy on this machine, until Ctrl-C"
 	@echo "make fuzz         each fuzz target for SECONDS (60)"
 
 # From Debian: the servers that tests start on free ports.
@@ -32,6 +33,11 @@ conformance: install
 	$(CARGO) build --locked --examples
 	$(CARGO) test --locked --test it -- --nocapture --exact \
 	    peers::conformance_through_holdfast_equals_the_server_without_it
+
+# Three nodes on this machine, until Ctrl-C; UPSTREAM is yours, or the tests' fixture.
+cluster: install
+	$(CARGO) build --locked --bins --examples
+	$(CARGO) run --locked --example cluster -- $(UPSTREAM)
 
 SECONDS ?= 60
 fuzz:

@@ -45,7 +45,12 @@ impl Scene {
             let settings: Vec<_> = settings.iter().map(|(key, value)| (&**key, &**value)).collect();
             Cluster::start(&url, &settings)
         });
-        let cluster = cluster.await.unwrap();
+        let mut cluster = cluster.await.unwrap();
+        let logs = std::env::var_os("HOLDFAST_TEST_LOGS").is_some();
+        if logs {
+            println!("operators: {:?}", cluster.admin_urls());
+            cluster.print_logs();
+        }
         let working = Working::start(&cluster.url(), load()).await;
         tokio::time::sleep(Duration::from_secs(5)).await;
         Self { _turn: turn, server, cluster, working }

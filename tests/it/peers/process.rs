@@ -85,6 +85,16 @@ impl Process {
         panic!("it did not end within {limit:?}");
     }
 
+    /// Prints what it says from now on, each line after `name`.
+    pub(crate) fn echo(&mut self, name: String) {
+        let lines = std::mem::replace(&mut self.lines, channel().1);
+        thread::spawn(move || {
+            for line in lines {
+                println!("{name} {line}");
+            }
+        });
+    }
+
     /// Its resident memory, in bytes.
     pub(crate) fn memory(&self) -> u64 {
         let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.id())).unwrap();
@@ -132,12 +142,12 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Output {
 
 /// `holdfast serve` on free ports.
 pub(crate) fn holdfast(arguments: &[&str]) -> Process {
-    holdfast_under(roomy(env!("CARGO_BIN_EXE_holdfast")), arguments)
+    holdfast_under(roomy(built().join("holdfast")), arguments)
 }
 
 /// The same at these ports, with the variables of `environment`.
 pub(crate) fn holdfast_at(environment: &Command, listen: u16, admin: u16) -> Process {
-    let mut command = roomy(env!("CARGO_BIN_EXE_holdfast"));
+    let mut command = roomy(built().join("holdfast"));
     for (name, value) in environment.get_envs() {
         command.env(name, value.unwrap());
     }
@@ -199,6 +209,11 @@ pub(crate) fn free_port() -> u16 {
 
 /// Cargo builds examples beside the tests.
 pub(crate) fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.parent().unwrap().parent().unwrap().join("examples").join(name)
+    built().join("examples").join(name)
+}
+
+/// Where cargo puts binaries; tests and examples lie one folder below.
+fn built() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    own.parent().unwrap().parent().unwrap().to_owned()
 }

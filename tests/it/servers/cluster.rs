@@ -55,6 +55,20 @@ impl Cluster {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Where each node's operators look.
+    pub(crate) fn admin_urls(&self) -> Vec<String> {
+        self.addresses.iter().map(|(_, admin)| format!("http://127.0.0.1:{admin}")).collect()
+    }
+
+    /// Prints what the nodes say from now on.
+    pub(crate) fn print_logs(&mut self) {
+        for (number, node) in self.nodes.iter_mut().enumerate() {
+            if let Some(node) = node {
+                node.echo(format!("n{number}"));
+            }
+        }
+    }
+
     pub(crate) fn process(&mut self, node: usize) -> &mut Process {
         self.nodes[node].as_mut().unwrap()
     }
