@@ -10,6 +10,7 @@ mod model;
 mod nats;
 mod redis;
 mod redis_faults;
+mod redis_races;
 mod running;
 mod serial;
 mod sessions;

@@ -3,6 +3,7 @@
 mod admin;
 mod answers;
 mod breaks;
+mod cost;
 mod cutting;
 mod deaths;
 mod faults;

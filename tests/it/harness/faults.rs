@@ -1,8 +1,9 @@
 //! Shared state that fails when told to: a store that is away, or says too late what it did, and a
 //! bus that loses what it is given.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use holdfast::app::Shared;
@@ -11,8 +12,8 @@ use holdfast::domain::{
 };
 use holdfast::ports::{
     Append, Appended, Attach, Attached, Beat, Begin, Begun, Bus, BusError, CloseIf, Closed, Durability,
-    Inbox, Inspected, Lease, Mark, Opened, Page, Parcel, PortFuture, Query, SeenNode, SessionStore, Steal,
-    Stolen, StoreError, Updated,
+    Envelope, Inbox, Inspected, Lease, Mark, Opened, Page, Parcel, PortFuture, Query, SeenNode, SessionStore,
+    Steal, Stolen, StoreError, Updated,
 };
 
 /// What is broken now.
@@ -25,9 +26,22 @@ pub(crate) struct Faults {
     /// The bus takes messages and loses them.
     pub deaf: AtomicBool,
     lost_last: AtomicBool,
+    /// How often each step was taken, messages of the bus included.
+    pub taken: Mutex<BTreeMap<&'static str, usize>>,
 }
 
 impl Faults {
+    fn takes(&self, step: &'static str) {
+        *self.taken.lock().unwrap().entry(step).or_default() += 1;
+    }
+
+    /// What was taken since the last time, but for what a node does of its own.
+    pub(crate) fn count(&self) -> BTreeMap<&'static str, usize> {
+        let mut taken = std::mem::take(&mut *self.taken.lock().unwrap());
+        taken.retain(|step, _| !["beat", "reap", "tally", "touch"].contains(step));
+        taken
+    }
+
     fn store(&self) -> Result<(), StoreError> {
         if self.away.load(Ordering::SeqCst) { Err(StoreError::Unavailable) } else { Ok(()) }
     }
@@ -52,8 +66,9 @@ struct FaultyStore {
 }
 
 macro_rules! pass {
-    ($self:ident, $call:expr) => {
+    ($self:ident, $step:literal, $call:expr) => {
         Box::pin(async move {
+            $self.faults.takes($step);
             $self.faults.store()?;
             $call.await
         })
@@ -72,11 +87,11 @@ impl SessionStore for FaultyStore {
         owner: &'a Principal,
         transport: Transport,
     ) -> PortFuture<'a, Result<Opened, StoreError>> {
-        pass!(self, self.store.open(id, server, owner, transport))
+        pass!(self, "open", self.store.open(id, server, owner, transport))
     }
 
     fn load<'a>(&'a self, id: &'a SessionId) -> PortFuture<'a, Result<Option<Session>, StoreError>> {
-        pass!(self, self.store.load(id))
+        pass!(self, "load", self.store.load(id))
     }
 
     fn update<'a>(
@@ -84,15 +99,16 @@ impl SessionStore for FaultyStore {
         id: &'a SessionId,
         part: SessionPart,
     ) -> PortFuture<'a, Result<Updated, StoreError>> {
-        pass!(self, self.store.update(id, part))
+        pass!(self, "update", self.store.update(id, part))
     }
 
     fn begin<'a>(&'a self, begin: &'a Begin) -> PortFuture<'a, Result<Begun, StoreError>> {
-        pass!(self, self.store.begin(begin))
+        pass!(self, "begin", self.store.begin(begin))
     }
 
     fn append<'a>(&'a self, append: &'a Append) -> PortFuture<'a, Result<Appended, StoreError>> {
         Box::pin(async move {
+            self.faults.takes("append");
             self.faults.store()?;
             let appended = self.store.append(append).await;
             let forgetful = self.faults.forgetful.load(Ordering::SeqCst);
@@ -104,23 +120,23 @@ impl SessionStore for FaultyStore {
     }
 
     fn mark<'a>(&'a self, mark: &'a Mark) -> PortFuture<'a, Result<(), StoreError>> {
-        pass!(self, self.store.mark(mark))
+        pass!(self, "mark", self.store.mark(mark))
     }
 
     fn steal<'a>(&'a self, steal: &'a Steal) -> PortFuture<'a, Result<Stolen, StoreError>> {
-        pass!(self, self.store.steal(steal))
+        pass!(self, "steal", self.store.steal(steal))
     }
 
     fn attach<'a>(&'a self, attach: &'a Attach) -> PortFuture<'a, Result<Attached, StoreError>> {
-        pass!(self, self.store.attach(attach))
+        pass!(self, "attach", self.store.attach(attach))
     }
 
     fn release<'a>(&'a self, stream: &'a StreamKey, fence: Fence) -> PortFuture<'a, Result<(), StoreError>> {
-        pass!(self, self.store.release(stream, fence))
+        pass!(self, "release", self.store.release(stream, fence))
     }
 
     fn touch<'a>(&'a self, sessions: &'a [SessionId]) -> PortFuture<'a, Result<Vec<SessionId>, StoreError>> {
-        pass!(self, self.store.touch(sessions))
+        pass!(self, "touch", self.store.touch(sessions))
     }
 
     fn close<'a>(
@@ -128,39 +144,39 @@ impl SessionStore for FaultyStore {
         id: &'a SessionId,
         condition: &'a CloseIf,
     ) -> PortFuture<'a, Result<Option<Closed>, StoreError>> {
-        pass!(self, self.store.close(id, condition))
+        pass!(self, "close", self.store.close(id, condition))
     }
 
     fn reap<'a>(&'a self, limit: usize) -> PortFuture<'a, Result<Vec<Closed>, StoreError>> {
-        pass!(self, self.store.reap(limit))
+        pass!(self, "reap", self.store.reap(limit))
     }
 
     fn find<'a>(&'a self, query: &'a Query) -> PortFuture<'a, Result<Page, StoreError>> {
-        pass!(self, self.store.find(query))
+        pass!(self, "find", self.store.find(query))
     }
 
     fn inspect<'a>(&'a self, id: &'a SessionId) -> PortFuture<'a, Result<Option<Inspected>, StoreError>> {
-        pass!(self, self.store.inspect(id))
+        pass!(self, "inspect", self.store.inspect(id))
     }
 
     fn hint<'a>(&'a self, server: &'a ServerName, method: &'a str) -> PortFuture<'a, Result<(), StoreError>> {
-        pass!(self, self.store.hint(server, method))
+        pass!(self, "hint", self.store.hint(server, method))
     }
 
     fn hints<'a>(&'a self, server: &'a ServerName) -> PortFuture<'a, Result<Vec<(String, u64)>, StoreError>> {
-        pass!(self, self.store.hints(server))
+        pass!(self, "hints", self.store.hints(server))
     }
 
     fn beat<'a>(&'a self, lease: &'a Lease) -> PortFuture<'a, Result<Beat, StoreError>> {
-        pass!(self, self.store.beat(lease))
+        pass!(self, "beat", self.store.beat(lease))
     }
 
     fn leave<'a>(&'a self, node: &'a NodeId) -> PortFuture<'a, Result<(), StoreError>> {
-        pass!(self, self.store.leave(node))
+        pass!(self, "leave", self.store.leave(node))
     }
 
     fn nodes(&self) -> PortFuture<'_, Result<Vec<SeenNode>, StoreError>> {
-        pass!(self, self.store.nodes())
+        pass!(self, "nodes", self.store.nodes())
     }
 }
 
@@ -176,6 +192,7 @@ impl Bus for FaultyBus {
     }
 
     fn send<'a>(&'a self, to: &'a NodeId, parcel: Parcel) -> PortFuture<'a, Result<(), BusError>> {
+        self.faults.takes(if parcel.envelope == Envelope::Tally { "tally" } else { "send" });
         if self.faults.deaf.load(Ordering::SeqCst) {
             return Box::pin(async { Ok(()) });
         }
@@ -183,6 +200,7 @@ impl Bus for FaultyBus {
     }
 
     fn announce(&self, parcel: Parcel) -> PortFuture<'_, Result<(), BusError>> {
+        self.faults.takes(if parcel.envelope == Envelope::Tally { "tally" } else { "announce" });
         if self.faults.deaf.load(Ordering::SeqCst) {
             return Box::pin(async { Ok(()) });
         }
