@@ -95,6 +95,9 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
             "nodes that share a bus must share their state: set state to a Redis's URL",
         );
     }
+    if matches!(config.state, State::Redis(_)) && config.drain.notice >= config.drain.timeout {
+        s.fault(&["drain.notice", "drain.timeout"], "drain.notice leaves nothing of drain.timeout");
+    }
     config.default_server = default_server(s, named, &config.servers);
     config
 }

@@ -69,8 +69,8 @@ impl Hub {
         if wanted.position.is_some() {
             self.inner.metrics.resumed(attempt.resume_end());
         }
-        let body = match attempt {
-            Attempt::Bound(body) => body,
+        let (body, from) = match attempt {
+            Attempt::Bound(body, from) => (body, from),
             Attempt::Ended => return Ok(Attachment::Ended),
             Attempt::Postponed => return Ok(Attachment::Once(self.come_again(wanted.position))),
             Attempt::Lost(top) if key.stream.kind() == StreamKind::Post => {
@@ -81,7 +81,7 @@ impl Hub {
                 tracing::info!(stream = %key, ?top, "a stream can't be resumed; the client is told and gets a new one");
                 let key = StreamKey { session: live.id.clone(), stream: own };
                 match self.bind(live, &key, None, wanted, &loss_notices(live)).await? {
-                    Attempt::Bound(body) => body,
+                    Attempt::Bound(body, from) => (body, from),
                     Attempt::Ended | Attempt::Lost(_) | Attempt::Postponed => {
                         return Err(StoreError::Unknown.into());
                     }
@@ -89,7 +89,7 @@ impl Hub {
             }
         };
         if let Some(handle) = live.upstream() {
-            self.start_pump(server, live, &handle, &key.stream);
+            self.start_pump(server, live, &handle, &key.stream, from);
         }
         Ok(Attachment::Stream(body))
     }
@@ -122,7 +122,7 @@ impl Hub {
         };
         let attached = self.attach_patiently(&attach).await;
         match attached {
-            Ok(Attached::Bound { fence, tail, previous, running, last_bound, .. }) => {
+            Ok(Attached::Bound { fence, tail, previous, running, last_bound, upstream_event, .. }) => {
                 let takeover = if position.is_some() { Takeover::Resumed } else { Takeover::Second };
                 self.displace(live, &stream, fence, previous.clone(), takeover).await;
                 if previous.is_none()
@@ -141,7 +141,7 @@ impl Hub {
                 }
                 self.look_after(live, key, running);
                 self.catch_up_on_hints(live, &stream, last_bound).await;
-                Ok(Attempt::Bound(body))
+                Ok(Attempt::Bound(body, upstream_event))
             }
             Ok(Attached::Ended) => Ok(Attempt::Ended),
             Ok(Attached::Lost { top }) => Ok(Attempt::Lost(Some(top))),
@@ -265,10 +265,10 @@ impl Hub {
             not_after_ms: None,
         };
         match self.store().attach(&attach).await {
-            Ok(Attached::Bound { fence, tail, previous, .. }) => {
+            Ok(Attached::Bound { fence, tail, previous, upstream_event, .. }) => {
                 self.displace(live, &stream, fence, previous, Takeover::Second).await;
                 stream.promoted(fence, &tail);
-                self.ensure_pump(live, name).await;
+                self.ensure_pump(live, name, upstream_event).await;
             }
             Ok(_) | Err(_) => stream.end_with_retry(StreamEnd::Failed, self.retry()),
         }
@@ -283,7 +283,8 @@ impl Hub {
 }
 
 enum Attempt {
-    Bound(StreamBody),
+    /// With the position of the upstream's own stream.
+    Bound(StreamBody, Option<String>),
     Ended,
     /// The position is not in the log; where the stream stands, if it is known at all.
     Lost(Option<EventNumber>),
@@ -293,7 +294,7 @@ enum Attempt {
 impl Attempt {
     const fn resume_end(&self) -> ResumeEnd {
         match self {
-            Self::Bound(_) => ResumeEnd::Resumed,
+            Self::Bound(..) => ResumeEnd::Resumed,
             Self::Ended => ResumeEnd::Ended,
             Self::Lost(_) => ResumeEnd::Lost,
             Self::Postponed => ResumeEnd::Postponed,

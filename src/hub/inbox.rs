@@ -82,7 +82,7 @@ impl Hub {
                 let hub = self.clone();
                 self.inner.tasks.spawn_until_stopped(async move {
                     for stream in live.streams() {
-                        hub.ensure_pump(&live, &stream.key.stream).await;
+                        hub.ensure_pump(&live, &stream.key.stream, None).await;
                     }
                 });
             }

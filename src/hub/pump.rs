@@ -10,7 +10,7 @@ use super::live::Live;
 use super::server::Server;
 use super::{Error, Hub};
 use crate::domain::{Fence, StreamId, StreamKey, StreamKind, UpstreamHandle};
-use crate::ports::{Append, Appended, Attach, Attached, Envelope, Producer};
+use crate::ports::{Append, Appended, Envelope, Producer};
 use crate::upstream;
 
 /// A stream that lasted this long was a good one: back-off starts anew.
@@ -22,7 +22,7 @@ impl Hub {
     pub(super) async fn pump_at_holder(&self, server: &Arc<Server>, live: &Arc<Live>) {
         if live.holder(&StreamId::http_sse()).is_some() {
             if let Some(handle) = live.upstream() {
-                self.start_pump(server, live, &handle, &StreamId::http_sse());
+                self.start_pump(server, live, &handle, &StreamId::http_sse(), None);
             }
         } else {
             let _ = self.inner.mail.announce(Envelope::Initialized { session: live.id.clone() }).await;
@@ -30,7 +30,7 @@ impl Hub {
     }
 
     /// Starts the pumps that the session's streams here should have and don't.
-    pub(super) async fn ensure_pump(&self, live: &Arc<Live>, held: &StreamId) {
+    pub(super) async fn ensure_pump(&self, live: &Arc<Live>, held: &StreamId, from: Option<String>) {
         if held.kind() == StreamKind::Post || live.is_pumped() {
             return;
         }
@@ -40,17 +40,19 @@ impl Hub {
         }
         let server = self.inner.servers.get(Some(live.session().server.as_str()));
         if let (Some(server), Some(handle)) = (server, live.upstream()) {
-            self.start_pump(&server, live, &handle, held);
+            self.start_pump(&server, live, &handle, held, from);
         }
     }
 
-    /// Reads the upstream's stream for a session whose client listens, unless it is read already.
+    /// Reads the upstream's stream for a session whose client listens, unless it is read already: `from`
+    /// where attach says that the log ends.
     pub(super) fn start_pump(
         &self,
         server: &Arc<Server>,
         live: &Arc<Live>,
         handle: &UpstreamHandle,
         to: &StreamId,
+        from: Option<String>,
     ) {
         // An upstream without sessions can't tell whose stream that would be.
         if handle.session.is_none() || to.kind() == StreamKind::Post {
@@ -65,6 +67,7 @@ impl Hub {
                 live,
                 to,
                 producer: Producer { id: fastrand::u64(..), sequence: 0 },
+                from,
                 fence: None,
             };
             // Dropping it at any await loses at most what it had not appended: the upstream's log has it.
@@ -79,6 +82,8 @@ struct Pump {
     live: Arc<Live>,
     to: StreamId,
     producer: Producer,
+    /// Where whoever read it before had come to.
+    from: Option<String>,
     /// The newest binding here under which it has read.
     fence: Option<Fence>,
 }
@@ -92,7 +97,7 @@ enum Broke {
 impl Pump {
     async fn run(mut self) {
         self.reader();
-        let mut position = self.cursor().await;
+        let mut position = self.from.take();
         let mut failures = 0;
         loop {
             let started = Instant::now();
@@ -111,22 +116,6 @@ impl Pump {
     fn reader(&mut self) -> Option<Fence> {
         self.fence = self.fence.max(self.live.holder(&self.to).and_then(|stream| stream.fence()));
         self.fence
-    }
-
-    /// Where the node that read it before had come to.
-    async fn cursor(&self) -> Option<String> {
-        let (fence, position) = self.live.holder(&self.to)?.position()?;
-        let attach = Attach {
-            stream: StreamKey { session: self.live.id.clone(), stream: self.to.clone() },
-            node: self.hub.inner.node.clone(),
-            position: Some(position),
-            reassert: Some(fence),
-            not_after_ms: None,
-        };
-        match self.hub.store().attach(&attach).await {
-            Ok(Attached::Bound { upstream_event, .. }) => upstream_event,
-            Ok(_) | Err(_) => None,
-        }
     }
 
     /// Reads one connection's worth.

@@ -40,10 +40,10 @@ impl Hub {
             not_after_ms: None,
         };
         match self.store().attach(&attach).await {
-            Ok(Attached::Bound { tail, running, .. }) => {
+            Ok(Attached::Bound { tail, running, upstream_event, .. }) => {
                 self.inner.metrics.delivered(stream.caught_up(&tail));
                 self.look_after(live, &stream.key, running);
-                self.ensure_pump(live, &stream.key.stream).await;
+                self.ensure_pump(live, &stream.key.stream, upstream_event).await;
             }
             // Nobody said who holds it now: the client finds out by coming back.
             Ok(Attached::Superseded(_)) => stream.end_with_retry(StreamEnd::Replaced, self.retry()),

@@ -74,7 +74,7 @@ pub(super) fn upstream(s: &mut Section<'_, '_>) -> UpstreamConfig {
 pub(super) const DRAIN: &str = "What happens on SIGTERM, and in which order.";
 
 pub(super) fn drain(s: &mut Section<'_, '_>) -> DrainConfig {
-    let drain = DrainConfig {
+    DrainConfig {
         notice: s.duration(
             "notice",
             seconds(5),
@@ -97,11 +97,7 @@ pub(super) fn drain(s: &mut Section<'_, '_>) -> DrainConfig {
              error. Kubernetes kills a pod 30s after SIGTERM unless told otherwise, so the default leaves 5s for \
              the rest.",
         ),
-    };
-    if drain.notice >= drain.timeout && drain.notice > ZERO {
-        s.fault(&["notice", "timeout"], "drain.notice leaves nothing of drain.timeout");
     }
-    drain
 }
 
 pub(super) const TELEMETRY: &str = "What the process says about itself.";

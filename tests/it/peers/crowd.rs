@@ -23,7 +23,7 @@ const SHUTDOWN: Duration = Duration::from_secs(15);
 
 #[test]
 fn nine_thousand_streams_are_served_and_ended_in_order() {
-    let _alone = MACHINE.write();
+    let _alone = MACHINE.blocking_write();
     let upstream = Process::start(roomy(example("crowd")).arg("--upstream"));
     let upstream_url = upstream.line_after("listening on ");
     let mut gateway = gateway(&upstream_url);

@@ -7,8 +7,9 @@ mod official;
 pub(crate) mod process;
 mod rmcp_client;
 
-use std::sync::RwLock;
 use std::time::Duration;
+
+use tokio::sync::RwLock;
 
 use crate::servers::Cluster;
 pub(crate) use process::free_port;
@@ -16,12 +17,12 @@ use process::{Process, fixture, holdfast, node, script};
 
 const SUITE: Duration = Duration::from_secs(400);
 
-/// The crowd fills both cores, and some scripts of the suite give the server 800 ms: they take turns.
-static MACHINE: RwLock<()> = RwLock::new(());
+/// The crowd and the cluster's load fill both cores, and some scripts of the suite give the server 800 ms: they take turns.
+pub(crate) static MACHINE: RwLock<()> = RwLock::const_new(());
 
 /// Runs a script to its end and wants its exit code to be 0.
 fn passes(what: &str, mut script: std::process::Command, limit: Duration) {
-    let _shared = MACHINE.read();
+    let _shared = MACHINE.blocking_read();
     let output = process::run(&mut script, limit);
     print!("{}", output.text);
     assert!(output.success, "{what} failed; see above");
@@ -126,7 +127,7 @@ fn the_demo_keeps_its_promises() {
 #[test]
 fn a_wrong_configuration_is_told_all_at_once() {
     let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_holdfast"));
-    check.args(["check-config", "--listen", "nowhere", "--upstream", "ftp://x", "--state", "redis://x"]);
+    check.args(["check-config", "--listen", "nowhere", "--upstream", "ftp://x", "--state", "mysql://x"]);
     let output = process::run(&mut check, Duration::from_secs(10));
     assert!(!output.success);
     for flag in ["--listen", "--upstream", "--state"] {

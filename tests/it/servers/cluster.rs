@@ -99,7 +99,7 @@ impl Cluster {
         );
         for (number, (listen, admin)) in self.addresses.iter().enumerate() {
             text += &format!(
-                "  server n{number} 127.0.0.1:{listen} check port {admin} inter 200ms fall 2 rise 1 on-marked-down shutdown-sessions\n"
+                "  server n{number} 127.0.0.1:{listen} check port {admin} inter 300ms fall 3 rise 1 on-marked-down shutdown-sessions\n"
             );
         }
         let path = self.folder.join("haproxy.cfg");
