@@ -20,6 +20,9 @@ use crate::protocol::jsonrpc::{self, Id, codes};
 use crate::protocol::sse::{Frame, KEEP_ALIVE};
 use crate::telemetry::{ResumeEnd, StreamEnd};
 
+/// An attach that the store comes to later than this is void: nobody waits for it any more.
+const ATTACH_WITHIN: Duration = Duration::from_secs(4);
+
 /// How long a resume waits for a store that is away before the client is told to come again.
 const RESUME_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -118,7 +121,9 @@ impl Hub {
             node: self.inner.node.clone(),
             position,
             reassert: None,
-            not_after_ms: None,
+            // Should the answer get lost and the step run later, it must not take the stream from
+            // whoever holds it by then.
+            not_after_ms: self.inner.nodes.store_time(ATTACH_WITHIN),
         };
         let attached = self.attach_patiently(&attach).await;
         match attached {

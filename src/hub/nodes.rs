@@ -42,6 +42,8 @@ struct Known {
     beaten: bool,
     /// This node gave its lease back.
     left: bool,
+    /// The store's time at a beat, and when that was here.
+    store_time: Option<(u64, Instant)>,
 }
 
 /// What is known of a node.
@@ -76,6 +78,7 @@ impl Nodes {
         let now = Instant::now();
         let mut known = self.lock();
         known.healthy_since.get_or_insert(now);
+        known.store_time = Some((beat.now_ms, now));
         let alive: BTreeSet<_> = beat.alive.iter().cloned().collect();
         let gone: Vec<_> = known.alive.difference(&alive).cloned().collect();
         for node in gone {
@@ -85,6 +88,13 @@ impl Nodes {
         known.dead.retain(|node, since| !alive.contains(node) && since.elapsed() < DEAD_FOR);
         known.alive = alive;
         std::mem::replace(&mut known.beaten, true) && beat.lapsed
+    }
+
+    /// The store's time `from_now`, as far as it is known: what is asked for later than that has no
+    /// business any more. It may be late by as long as a beat takes.
+    pub(super) fn store_time(&self, from_now: Duration) -> Option<u64> {
+        let (then_ms, then) = self.lock().store_time?;
+        u64::try_from((then.elapsed() + from_now).as_millis()).ok().map(|passed| then_ms + passed)
     }
 
     /// Nodes that may be dead, and for how long they have had no lease; none while this node can't
@@ -207,7 +217,7 @@ mod tests {
     use super::*;
 
     fn beat(alive: &[&NodeId], lapsed: bool) -> Beat {
-        Beat { alive: alive.iter().copied().cloned().collect(), lapsed }
+        Beat { alive: alive.iter().copied().cloned().collect(), lapsed, now_ms: 1 }
     }
 
     #[tokio::test(start_paused = true)]

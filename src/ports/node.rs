@@ -21,6 +21,8 @@ pub struct Beat {
     pub alive: Vec<NodeId>,
     /// The caller's own lease had ended before this beat: others may have taken it for dead.
     pub lapsed: bool,
+    /// The store's time in ms.
+    pub now_ms: u64,
 }
 
 /// A node with a lease, and what it said of itself last.

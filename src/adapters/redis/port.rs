@@ -142,10 +142,10 @@ impl SessionStore for RedisSessionStore {
                 text(&lease.facts),
             ];
             let mut parts = self.steps.on_nodes(arguments).await?;
-            let lapsed = parts.flag()?;
+            let (lapsed, now_ms) = (parts.flag()?, parts.parsed()?);
             let mut alive = parts.list()?.rest(Parts::node)?;
             alive.sort();
-            Ok(Beat { alive, lapsed })
+            Ok(Beat { alive, lapsed, now_ms })
         })
     }
 

@@ -16,7 +16,7 @@ if what == 'beat' then
   local lapsed = redis.call('ZSCORE', KEYS[1], ARGV[2]) and '0' or '1'
   redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[3])), ARGV[2])
   redis.call('HSET', KEYS[2], ARGV[2], ARGV[4])
-  return { lapsed, redis.call('ZRANGE', KEYS[1], 0, -1) }
+  return { lapsed, string.format('%.0f', now), redis.call('ZRANGE', KEYS[1], 0, -1) }
 end
 local answer = {}
 for _, node in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
