@@ -8,6 +8,7 @@ mod log;
 mod memory;
 mod model;
 mod nats;
+mod operate;
 mod redis;
 mod redis_faults;
 mod redis_races;
@@ -153,6 +154,8 @@ macro_rules! core_contract {
                 only_the_runner_appends, the_last_answer_ends_the_stream, attach_names_what_still_runs,
                 records_end_at_their_deadline, a_stream_nobody_knows_is_unknown,
                 an_unrecorded_post_takes_no_events;
+            operate: nodes_are_alive_while_they_beat, hints_are_kept_with_their_time,
+                a_mark_tells_a_thief_where_to_go_on, what_operators_see;
             serial: appends_and_attaches_are_serial, of_many_owners_one_gets_the_session,
                 of_many_begins_one_is_recorded, of_many_closes_one_gets_the_rest;
         }
