@@ -1,5 +1,5 @@
 //! Faults on real processes: three nodes on Redis and NATS behind HAProxy, under a load of clients that
-//! keep ledgers (HOLDFAST_TEST_CLIENTS says how many). Afterwards nothing is lost, doubled, out of order
+//! keep ledgers (CLUSTER_CLIENTS says how many). Afterwards nothing is lost, doubled, out of order
 //! or without an end.
 
 mod load;
@@ -22,7 +22,7 @@ fn load() -> Load {
         clippy::disallowed_methods,
         reason = "how many clients there are is up to whoever runs the test"
     )]
-    let clients = std::env::var("HOLDFAST_TEST_CLIENTS").ok().and_then(|text| text.parse().ok());
+    let clients = std::env::var("CLUSTER_CLIENTS").ok().and_then(|text| text.parse().ok());
     Load { clients: clients.unwrap_or(150), steps: 3, pause: Duration::from_millis(1000) }
 }
 
@@ -45,7 +45,7 @@ impl Scene {
             Cluster::start(&url, &settings)
         });
         let mut cluster = cluster.await.unwrap();
-        let logs = std::env::var_os("HOLDFAST_TEST_LOGS").is_some();
+        let logs = std::env::var_os("CLUSTER_LOGS").is_some();
         if logs {
             println!("operators: {:?}", cluster.admin_urls());
             cluster.print_logs();
