@@ -12,6 +12,7 @@ mod nodes;
 mod passage;
 mod refusals;
 mod resuming;
+mod secure;
 mod statuses;
 mod times;
 mod upstreams;
