@@ -3,6 +3,7 @@
 
 mod connection;
 mod error;
+mod head;
 mod health;
 mod http_sse;
 mod listener;
