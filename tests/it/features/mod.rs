@@ -2,6 +2,7 @@
 
 mod answers;
 mod breaks;
+mod connections;
 mod cutting;
 mod faults;
 mod forms;
