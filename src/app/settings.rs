@@ -179,6 +179,7 @@ pub(super) fn listener(config: &Config) -> edge::ListenerConfig {
     edge::ListenerConfig {
         header_bytes_max: config.http.header_bytes_max,
         header_timeout: config.http.header_timeout,
+        idle_timeout: config.http.idle_timeout,
         write_timeout: config.http.write_timeout,
         connections_max: config.http.connections_max,
         goodbye: config.drain.timeout + Duration::from_secs(1),

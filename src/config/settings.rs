@@ -83,6 +83,7 @@ pub struct HttpConfig {
     pub allowed_hosts: AllowedHosts,
     pub header_bytes_max: usize,
     pub header_timeout: Duration,
+    pub idle_timeout: Duration,
     pub body_bytes_max: usize,
     pub body_timeout: Duration,
     pub write_timeout: Duration,

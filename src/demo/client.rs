@@ -6,11 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+
 use serde_json::Value;
 
 use crate::protocol::sse::{Decoder, Event};
-use crate::upstream::{HttpClient, HttpConfig};
+use crate::upstream::{HttpClient, HttpConfig, Received};
 
 /// No step of the demo takes longer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -75,7 +75,7 @@ impl Client {
         path: &str,
         extra: &[(&str, &str)],
         body: Bytes,
-    ) -> Outcome<Response<Incoming>> {
+    ) -> Outcome<Response<Received>> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         for (name, value) in &self.headers {
             request = request.header(name, value);
@@ -140,7 +140,7 @@ impl Client {
 /// A stream that is being read. Dropping it cuts the connection.
 #[derive(Debug)]
 pub(super) struct Events {
-    body: Incoming,
+    body: Received,
     decoder: Decoder,
     ready: VecDeque<Event>,
     /// The last id seen: where to resume.
@@ -148,7 +148,7 @@ pub(super) struct Events {
 }
 
 impl Events {
-    fn new(response: Response<Incoming>) -> Self {
+    fn new(response: Response<Received>) -> Self {
         let decoder = Decoder::new(EVENT_BYTES_MAX);
         Self { body: response.into_body(), decoder, ready: VecDeque::new(), last_event_id: None }
     }

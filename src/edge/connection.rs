@@ -18,6 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::head::HeadClock;
 use super::listener::ListenerConfig;
 use super::response;
 use super::stuck::Unstuck;
@@ -63,8 +64,7 @@ impl Protocols {
     ) -> Self {
         let mut http1 = http1::Builder::new();
         http1
-            .timer(TokioTimer::new())
-            .header_read_timeout(config.header_timeout)
+            .header_read_timeout(config.idle_timeout)
             .max_buf_size(config.header_bytes_max.max(8 * 1024))
             .max_headers(128);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
@@ -86,11 +86,12 @@ impl Protocols {
     pub(super) async fn serve(&self, socket: TcpStream, watcher: Watcher, stopped: CancellationToken) {
         // Boxed, as are the connections: what is over takes no place in a task that may live for hours.
         let spoken = Box::pin(self.first_words(&socket, &stopped)).await;
-        let io = TokioIo::new(Unstuck::new(socket, self.write_timeout, self.metrics.clone()));
+        let clock = HeadClock::new(self.header_timeout);
+        let io = TokioIo::new(Unstuck::new(socket, self.write_timeout, clock.clone(), self.metrics.clone()));
         let service = TowerToHyperService::new(self.routes.clone());
         match spoken {
             Spoken::Http1 => {
-                let connection = self.http1.serve_connection(io, service);
+                let connection = self.http1.clone().timer(clock).serve_connection(io, service);
                 finish(Box::pin(watcher.watch(connection)), stopped, &self.metrics).await;
             }
             Spoken::Http2 => {

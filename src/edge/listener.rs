@@ -20,6 +20,7 @@ use crate::telemetry::Metrics;
 pub struct ListenerConfig {
     pub header_bytes_max: usize,
     pub header_timeout: Duration,
+    pub idle_timeout: Duration,
     pub write_timeout: Duration,
     pub connections_max: usize,
     /// How long connections may take to end once told to.

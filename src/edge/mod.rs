@@ -4,6 +4,7 @@
 mod admin;
 mod connection;
 mod error;
+mod head;
 mod health;
 mod http_sse;
 mod listener;
@@ -54,12 +55,14 @@ pub fn client_routes(hub: Hub, lifecycle: Lifecycle, config: Config) -> Router {
     let edge = Edge { hub, config: Arc::new(config), lifecycle };
     let mut routes = Router::new();
     for base in ["", "/servers/{name}"] {
-        let mcp = || post(streamable::post).get(streamable::get).delete(streamable::delete);
+        let mcp =
+            || post(streamable::post).get(streamable::get).delete(streamable::delete).head(response::no_head);
+        let sse = || get(http_sse::get).head(response::no_head);
         routes = routes
             .route(&format!("{base}/mcp"), mcp())
             .route(&format!("{base}/mcp/"), mcp())
-            .route(&format!("{base}/sse"), get(http_sse::get))
-            .route(&format!("{base}/sse/"), get(http_sse::get))
+            .route(&format!("{base}/sse"), sse())
+            .route(&format!("{base}/sse/"), sse())
             .route(&format!("{base}/message"), post(http_sse::post))
             .route(&format!("{base}/message/"), post(http_sse::post));
     }

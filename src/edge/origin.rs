@@ -1,12 +1,13 @@
 //! Who may call from a browser, and under which host name (L2, L3, M2: DNS rebinding), and the CORS
 //! headers that let those who may.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use axum::http::{Method, StatusCode};
+use axum::http::header::{self, HeaderName, HeaderValue};
+use axum::http::{Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::Response;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
@@ -90,16 +91,17 @@ impl Policy {
 /// Refuses what comes from, or is addressed to, elsewhere: 403 before anything is looked at.
 pub(super) async fn guard(State(edge): State<Edge>, request: Request, next: Next) -> Response {
     let policy = &edge.config.policy;
-    let host = request.uri().authority().map(|authority| authority.as_str().to_owned());
-    let host = host.or_else(|| text(request.headers(), header::HOST));
-    let refused = match (host, request.headers().get(header::ORIGIN)) {
-        (Some(host), _) if !policy.allows_host(&host) => {
-            Some("this Host is not allowed (http.allowed_hosts)")
-        }
-        (_, Some(origin)) if !origin.to_str().is_ok_and(|origin| policy.allows_origin(origin)) => {
-            Some("this Origin is not allowed (http.allowed_origins)")
-        }
-        _ => None,
+    let Some(host) = host(&request) else {
+        let why = "a request is addressed to one Host";
+        return refuse(&edge.hub, StatusCode::BAD_REQUEST, why);
+    };
+    let mut origins = request.headers().get_all(header::ORIGIN).iter();
+    let refused = if host.is_some_and(|host| !policy.allows_host(&host)) {
+        Some("this Host is not allowed (http.allowed_hosts)")
+    } else if !origins.all(|origin| origin.to_str().is_ok_and(|origin| policy.allows_origin(origin))) {
+        Some("this Origin is not allowed (http.allowed_origins)")
+    } else {
+        None
     };
     match refused {
         Some(why) => refuse(&edge.hub, StatusCode::FORBIDDEN, why),
@@ -107,8 +109,14 @@ pub(super) async fn guard(State(edge): State<Edge>, request: Request, next: Next
     }
 }
 
-fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+/// Whom a request is addressed to: nobody over HTTP/1.0, if it likes; otherwise one (RFC 9112, 3.2).
+#[expect(clippy::option_option, reason = "not saying it and not being allowed to differ")]
+fn host(request: &Request) -> Option<Option<Cow<'_, str>>> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (host, more) = (hosts.next(), hosts.next());
+    let named = request.uri().authority().map(|authority| Cow::Borrowed(authority.as_str()));
+    let named = named.or_else(|| host.map(|host| String::from_utf8_lossy(host.as_bytes())));
+    (more.is_none() && (named.is_some() || request.version() <= Version::HTTP_10)).then_some(named)
 }
 
 fn names(allowed: &str, host: &str) -> bool {

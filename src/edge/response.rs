@@ -68,9 +68,24 @@ pub(super) async fn not_found(uri: Uri) -> Response {
     error(StatusCode::NOT_FOUND, codes::SERVER, &message)
 }
 
+/// A GET here opens a stream: HEAD would open one for nothing.
+pub(super) async fn no_head() -> Response {
+    let mut response = StatusCode::METHOD_NOT_ALLOWED.into_response();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+    response
+}
+
 /// The router adds `Allow`.
 pub(super) async fn method_not_allowed(method: Method) -> Response {
     error(StatusCode::METHOD_NOT_ALLOWED, codes::SERVER, &format!("{method} is not allowed here"))
+}
+
+/// The value of a header that comes once. Several lines are a list (RFC 9110, 5.3), and what is no text
+/// is made some: neither is taken for absent, and neither is a version or an id.
+pub(super) fn header_whole(headers: &HeaderMap, name: &str) -> Option<String> {
+    let values: Vec<_> =
+        headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    (!values.is_empty()).then(|| values.join(", "))
 }
 
 pub(super) fn header_text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::error::failed;
 use super::request::{Accepts, accepts, caller, messages, server};
-use super::response::{SESSION_ID, attachment, header_text, json, no_get, refuse, reply};
+use super::response::{SESSION_ID, attachment, header_text, header_whole, json, no_get, refuse, reply};
 use super::{Edge, stateless};
 use crate::domain::{EventId, SessionId, StreamId, Transport};
 use crate::hub::{AnswerPolicy, Caller, Error, Hub, Live, Server, SessionPolicy, Wanted};
@@ -40,7 +40,7 @@ async fn handle_post(edge: &Edge, name: Option<&str>, request: Request<Body>) ->
     let caller = caller(&headers);
     match body {
         Messages::One(message) => {
-            let era = era::classify(&message, header_text(&headers, VERSION));
+            let era = era::classify(&message, header_whole(&headers, VERSION).as_deref());
             match era.map_err(|refusal| refused(edge, refusal, &message))? {
                 Era::Modern(modern) => {
                     post_modern(edge, &server, caller, &headers, &message, &modern.version).await
@@ -51,7 +51,7 @@ async fn handle_post(edge: &Edge, name: Option<&str>, request: Request<Body>) ->
             }
         }
         Messages::Batch(_) => {
-            let version = match era::classify_headers(header_text(&headers, VERSION)) {
+            let version = match era::classify_headers(header_whole(&headers, VERSION).as_deref()) {
                 HeaderEra::Legacy(version) => version,
                 HeaderEra::Modern | HeaderEra::Unknown(_) => return Err(no_batches(edge)),
             };
@@ -186,7 +186,7 @@ async fn handle_delete(edge: &Edge, name: Option<&str>, headers: &HeaderMap) -> 
 /// GET and DELETE belong to the legacy era (M1); a version that nobody knows is a bad one (L27).
 #[expect(clippy::result_large_err, reason = "the error is the response itself")]
 fn legacy_headers(edge: &Edge, headers: &HeaderMap, method: &str) -> Result<(), Response> {
-    match era::classify_headers(header_text(headers, VERSION)) {
+    match era::classify_headers(header_whole(headers, VERSION).as_deref()) {
         HeaderEra::Legacy(_) => Ok(()),
         HeaderEra::Modern => Err(no_get(&format!("{method} is not part of this version of the protocol"))),
         HeaderEra::Unknown(version) => {
@@ -203,15 +203,14 @@ async fn session(
     caller: &Caller,
     headers: &HeaderMap,
 ) -> Result<Arc<Live>, Response> {
-    let Some(value) = headers.get(SESSION_ID) else {
+    let Some(value) = header_whole(headers, SESSION_ID.as_str()) else {
         let why = "the header Mcp-Session-Id is missing: initialize first";
         return Err(refuse_with(edge, codes::SERVER, why));
     };
     // What can't be an id names no session: 404, as for one that ended.
-    let id = value.to_str().ok().and_then(|text| SessionId::parse(text).ok());
-    let found = match id {
-        Some(id) => edge.hub.session_of(server, caller, &id, Transport::Streamable).await,
-        None => Err(Error::NoSession),
+    let found = match SessionId::parse(&value) {
+        Ok(id) => edge.hub.session_of(server, caller, &id, Transport::Streamable).await,
+        Err(_) => Err(Error::NoSession),
     };
     found.map_err(|error| failed(edge, &error, None))
 }

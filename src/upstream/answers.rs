@@ -6,10 +6,11 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
 
 use super::error::Error;
+use super::received::Received;
 use super::streamable::{Listening, Streamable};
 use crate::domain::UpstreamHandle;
 use crate::protocol::jsonrpc::{Body, Message};
@@ -92,18 +93,18 @@ impl fmt::Debug for Answers {
 
 #[derive(Debug)]
 enum Source {
-    Json { body: Incoming, read: BytesMut },
-    Stream { body: Incoming, decoder: Decoder },
+    Json { body: Received, read: BytesMut },
+    Stream { body: Received, decoder: Decoder },
     Broken,
     Done,
 }
 
 impl Answers {
-    pub(super) fn json(upstream: Streamable, body: Incoming) -> Self {
+    pub(super) fn json(upstream: Streamable, body: Received) -> Self {
         Self::new(upstream, None, Source::Json { body, read: BytesMut::new() })
     }
 
-    pub(super) fn stream(upstream: Streamable, handle: Option<UpstreamHandle>, body: Incoming) -> Self {
+    pub(super) fn stream(upstream: Streamable, handle: Option<UpstreamHandle>, body: Received) -> Self {
         let decoder = Decoder::new(upstream.message_bytes_max());
         Self::new(upstream, handle, Source::Stream { body, decoder })
     }

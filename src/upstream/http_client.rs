@@ -5,13 +5,19 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
+use hyper_rustls::ConfigBuilderExt as _;
+use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
+
+use super::connector::Connector;
+use super::http2::{Http2, Offered};
+use super::received::Received;
+
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Limits of the connections to upstreams.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,42 +28,72 @@ pub struct Config {
     pub idle_connection_timeout: Duration,
 }
 
-/// A cloneable handle on the pool.
+/// A cloneable handle on the connections.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http1: Client<Connector, Full<Bytes>>,
+    http2: Http2,
 }
 
 impl HttpClient {
     /// # Errors
-    /// If the system's root certificates can't be read.
+    /// If TLS can't be set up.
     pub fn new(config: &Config) -> std::io::Result<Self> {
         let mut tcp = HttpConnector::new();
         tcp.set_connect_timeout(Some(config.connect_timeout));
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(30)));
         tcp.enforce_http(false);
-        let tls = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())?
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
+        let tls = tls()?;
+        let https =
+            || hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
+        let http1 = https().enable_http1().wrap_connector(tcp.clone());
+        let either = https().enable_all_versions().wrap_connector(tcp);
+        let http1 = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(config.idle_connections_max)
             .pool_idle_timeout(config.idle_connection_timeout)
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .http2_adaptive_window(true)
-            .timer(TokioTimer::new())
-            .build(tls);
-        Ok(Self { client })
+            .build(Connector::new(http1, config.connect_timeout));
+        let either = Connector::new(either, config.connect_timeout);
+        Ok(Self { http1, http2: Http2::new(either, config) })
     }
 
     /// Sends a request and returns once the response's head is there.
     ///
     /// # Errors
     /// If no connection can be made, or it breaks before the head.
-    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
-        self.client.request(request).await
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Received>, BoxError> {
+        let request = if is_https(request.uri()) {
+            // Boxed: its state is large, and most of the futures that hold this one live long.
+            match Box::pin(self.http2.send(request)).await? {
+                Offered::Http2(response) => return Ok(response),
+                Offered::Http1(request) => request,
+            }
+        } else {
+            request
+        };
+        let response = self.http1.request(request).await?;
+        Ok(response.map(Received::from))
     }
+}
+
+fn is_https(uri: &Uri) -> bool {
+    uri.scheme() == Some(&http::uri::Scheme::HTTPS)
+}
+
+/// Without any roots only upstreams behind TLS are out of reach.
+fn tls() -> std::io::Result<ClientConfig> {
+    let config = || {
+        ClientConfig::builder_with_provider(std::sync::Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(std::io::Error::other)
+    };
+    let rooted = match config()?.with_native_roots() {
+        Ok(rooted) => rooted,
+        Err(error) => {
+            tracing::warn!(%error, "the system has no trusted root certificates: https:// upstreams can't be verified");
+            config()?.with_root_certificates(RootCertStore::empty())
+        }
+    };
+    Ok(rooted.with_no_client_auth())
 }

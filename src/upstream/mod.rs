@@ -2,10 +2,13 @@
 //! What to do about an answer is the hub's matter.
 
 mod answers;
+mod connector;
 mod era;
 mod error;
+mod http2;
 mod http_client;
 mod probe;
+mod received;
 mod session;
 mod streamable;
 
@@ -13,5 +16,6 @@ pub use answers::{Answer, Answers, Heard, Position};
 pub use era::{EraPolicy, Eras};
 pub use error::Error;
 pub use http_client::{Config as HttpConfig, HttpClient};
+pub use received::Received;
 pub use session::Opened;
 pub use streamable::{Config, Streamable as Upstream};

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
 
 use super::answers::{Answers, Position};
 use super::era::{EraCache, EraPolicy};
 use super::error::Error;
-use super::http_client::HttpClient;
+use super::http_client::{BoxError, HttpClient};
+use super::received::Received;
 use crate::domain::UpstreamHandle;
 
 pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -62,7 +62,7 @@ pub(super) struct Inner {
 /// What a GET met.
 #[derive(Debug)]
 pub(super) enum Listening {
-    Stream(Incoming),
+    Stream(Received),
     /// 405: it offers no such stream.
     NotOffered,
 }
@@ -170,7 +170,7 @@ impl Streamable {
 
     pub(super) async fn answers(
         &self,
-        response: Response<Incoming>,
+        response: Response<Received>,
         handle: Option<&UpstreamHandle>,
     ) -> Result<Answers, Error> {
         if !response.status().is_success() {
@@ -221,14 +221,14 @@ impl Streamable {
         &self,
         request: http::request::Builder,
         body: Bytes,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<Response<Received>, Error> {
         let request = request.body(Full::new(body)).map_err(|err| self.invalid(err.to_string()))?;
         self.inner.client.send(request).await.map_err(|err| self.unreachable(err))
     }
 
     pub(super) async fn refusal(
         &self,
-        response: Response<Incoming>,
+        response: Response<Received>,
         handle: Option<&UpstreamHandle>,
     ) -> Error {
         let upstream = self.inner.name.clone();
@@ -266,8 +266,8 @@ impl Streamable {
         self.inner.config.message_bytes_max
     }
 
-    pub(super) fn unreachable(&self, source: impl std::error::Error + Send + Sync + 'static) -> Error {
-        Error::Unreachable { upstream: self.inner.name.clone(), source: Box::new(source) }
+    pub(super) fn unreachable(&self, source: impl Into<BoxError>) -> Error {
+        Error::Unreachable { upstream: self.inner.name.clone(), source: source.into() }
     }
 
     pub(super) fn invalid(&self, what: String) -> Error {
@@ -290,7 +290,7 @@ enum Kind {
     Events,
 }
 
-fn kind(response: &Response<Incoming>) -> Option<Kind> {
+fn kind(response: &Response<Received>) -> Option<Kind> {
     let value = response.headers().get(CONTENT_TYPE)?.to_str().ok()?;
     let essence = value.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::{DAY, GIB, KIB, MIB, MINUTE, SHORTEST, seconds};
+use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SHORTEST, seconds};
 use crate::config::reader::Section;
 use crate::config::settings::{AdminConfig, AllowedHosts, AllowedOrigins, HttpConfig, StreamsConfig};
 use crate::config::web;
@@ -43,8 +43,15 @@ pub(super) fn http(s: &mut Section<'_, '_>) -> HttpConfig {
             "header_timeout",
             seconds(10),
             SHORTEST..=5 * MINUTE,
-            "Time until the head of a request is there, from the opening of a connection or, on HTTP/1.1, from the \
-             answer before. Slower connections are closed, so that nobody can keep them open for nothing.",
+            "Time until the head of a request is there, from its first byte, and from the opening of a connection \
+             to that byte. Slower connections are closed, so that nobody can keep them open for nothing.",
+        ),
+        idle_timeout: s.duration(
+            "idle_timeout",
+            seconds(75),
+            SHORTEST..=HOUR,
+            "How long an HTTP/1.1 connection without a request is kept for the next one. It should be longer than \
+             what a proxy in front keeps connections for (often 60s), or its requests meet closed connections.",
         ),
         body_bytes_max: s.bytes(
             "body_bytes_max",

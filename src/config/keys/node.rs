@@ -7,7 +7,8 @@ use crate::config::reader::Section;
 use crate::config::settings::{DrainConfig, LogFormat, TelemetryConfig, UpstreamConfig};
 use crate::config::units::Reason;
 
-pub(super) const UPSTREAM: &str = "Connections to the MCP servers.";
+pub(super) const UPSTREAM: &str = "Connections to the MCP servers. The certificates of `https://` servers are checked \
+    against the system's trusted roots, or against those in the file that the variable `SSL_CERT_FILE` names.";
 
 pub(super) fn upstream(s: &mut Section<'_, '_>) -> UpstreamConfig {
     let upstream = UpstreamConfig {
@@ -21,7 +22,8 @@ pub(super) fn upstream(s: &mut Section<'_, '_>) -> UpstreamConfig {
             "idle_connections_max",
             256,
             0..=65_536,
-            "Unused connections kept open to each server. 0 opens one for each request.",
+            "Unused connections kept open to each server. 0 opens one for each request. Over HTTP/2 requests share \
+             connections, as many as the server lets them.",
         ),
         idle_connection_timeout: s.duration(
             "idle_connection_timeout",

@@ -3,6 +3,7 @@
 mod admin;
 mod answers;
 mod breaks;
+mod connections;
 mod cost;
 mod cutting;
 mod deaths;
@@ -15,6 +16,7 @@ mod nodes;
 mod passage;
 mod refusals;
 mod resuming;
+mod secure;
 mod statuses;
 mod times;
 mod upstreams;

@@ -5,6 +5,7 @@ mod client;
 mod faults;
 mod hand;
 mod mortal;
+mod secure;
 mod socket;
 mod upstream;
 
@@ -19,6 +20,7 @@ pub(crate) use client::{Client, POST, Reply, Stream, read};
 pub(crate) use faults::{Faults, faulty};
 pub(crate) use hand::{Hand, Written, call, step, steps};
 pub(crate) use mortal::Mortal;
+pub(crate) use secure::Secure;
 pub(crate) use socket::{Heard, Socket};
 pub(crate) use upstream::{Asked, Upstream, accepted, initialized, json, sse, status};
 

@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, Method, Response};
+use axum::http::{HeaderMap, Method, Response, Version};
 use axum::serve::ListenerExt as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -12,6 +13,7 @@ use tokio::net::TcpListener;
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub method: Method,
+    pub version: Version,
     pub headers: HeaderMap,
     pub raw: Bytes,
     pub body: Value,
@@ -54,19 +56,27 @@ impl Upstream {
         let listener = listener.tap_io(|socket| {
             let _ = socket.set_nodelay(true);
         });
+        let (upstream, routes) = Self::answering(url, answer);
+        #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        upstream
+    }
+
+    /// For whoever serves the routes.
+    pub(super) fn answering(
+        url: String,
+        answer: impl Fn(&Asked) -> Response<Body> + Send + Sync + 'static,
+    ) -> (Self, Router) {
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let (record, answer) = (asked.clone(), Arc::new(answer));
-        let handler = move |method: Method, headers: HeaderMap, raw: Bytes| {
+        let handler = move |method: Method, version: Version, headers: HeaderMap, raw: Bytes| {
             let body = serde_json::from_slice(&raw).unwrap_or(Value::Null);
-            let asked = Asked { method, headers, raw, body };
+            let asked = Asked { method, version, headers, raw, body };
             record.lock().unwrap().push(asked.clone());
             let response = answer(&asked);
             async move { response }
         };
-        let routes = axum::Router::new().fallback(handler);
-        #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
-        tokio::spawn(async move { axum::serve(listener, routes).await });
-        Self { url, asked }
+        (Self { url, asked }, Router::new().fallback(handler))
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {

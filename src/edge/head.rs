@@ -1,0 +1,72 @@
+//! Two time limits for what hyper has one for: how long a kept HTTP/1.1 connection may be idle, and
+//! how long a request's head may take once its first byte has come.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::rt::{Sleep, Timer};
+use tokio::time::Instant;
+
+/// One connection's: the socket says when bytes come, and hyper waits by it for each head.
+#[derive(Debug, Clone)]
+pub(super) struct HeadClock {
+    /// When the first bytes came since hyper began to wait. Those that came with the request before
+    /// don't count until more do.
+    began: Arc<Mutex<Option<Instant>>>,
+    header_timeout: Duration,
+}
+
+impl HeadClock {
+    pub(super) fn new(header_timeout: Duration) -> Self {
+        Self { began: Arc::default(), header_timeout }
+    }
+
+    pub(super) fn heard(&self) {
+        self.began().get_or_insert_with(Instant::now);
+    }
+
+    fn began(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.began.lock().expect("no panic while holding it")
+    }
+}
+
+/// hyper asks for a new one at the beginning of each wait for a head; its time limit is the idle one.
+impl Timer for HeadClock {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn Sleep>> {
+        *self.began() = None;
+        let sleep = Box::pin(tokio::time::sleep_until(deadline.into()));
+        Box::pin(HeadSleep { clock: self.clone(), sleep, in_head: false })
+    }
+
+    fn now(&self) -> std::time::Instant {
+        Instant::now().into()
+    }
+}
+
+struct HeadSleep {
+    clock: HeadClock,
+    sleep: Pin<Box<tokio::time::Sleep>>,
+    in_head: bool,
+}
+
+impl Future for HeadSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let began = *self.clock.began();
+        if let Some(began) = began.filter(|_| !self.in_head) {
+            self.in_head = true;
+            let deadline = began + self.clock.header_timeout;
+            self.sleep.as_mut().reset(deadline);
+        }
+        self.sleep.as_mut().poll(context)
+    }
+}
+
+impl Sleep for HeadSleep {}
