@@ -8,6 +8,7 @@ mod faults;
 mod forms;
 mod hostile;
 mod keeping;
+mod lies;
 mod limits;
 mod nodes;
 mod passage;

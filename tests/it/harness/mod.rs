@@ -4,6 +4,7 @@
 mod client;
 mod faults;
 mod hand;
+mod raw;
 mod secure;
 mod socket;
 mod upstream;
@@ -18,6 +19,7 @@ use holdfast::lifecycle::Ending;
 pub(crate) use client::{Client, POST, Reply, Stream, read};
 pub(crate) use faults::{Faults, faulty};
 pub(crate) use hand::{Hand, Written, call, step, steps};
+pub(crate) use raw::{Act, Request, raw_upstream, whole};
 pub(crate) use secure::Secure;
 pub(crate) use socket::{Heard, Socket};
 pub(crate) use upstream::{Asked, Upstream, accepted, initialized, json, sse, status};
