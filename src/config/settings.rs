@@ -113,6 +113,7 @@ pub struct LimitsConfig {
     pub streams_per_session_max: usize,
     pub requests_per_session_max: usize,
     pub subscriptions_per_session_max: usize,
+    pub session_bytes_max: usize,
     pub retry_after: Duration,
 }
 

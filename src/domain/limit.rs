@@ -9,6 +9,7 @@ pub enum Limit {
     StreamsPerSession,
     RequestsPerSession,
     SubscriptionsPerSession,
+    SessionBytes,
     HeaderBytes,
     BodyBytes,
     Connections,
@@ -18,12 +19,13 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Sessions,
         Self::Streams,
         Self::StreamsPerSession,
         Self::RequestsPerSession,
         Self::SubscriptionsPerSession,
+        Self::SessionBytes,
         Self::HeaderBytes,
         Self::BodyBytes,
         Self::Connections,
@@ -41,6 +43,7 @@ impl Limit {
             Self::StreamsPerSession => "limits.streams_per_session_max",
             Self::RequestsPerSession => "limits.requests_per_session_max",
             Self::SubscriptionsPerSession => "limits.subscriptions_per_session_max",
+            Self::SessionBytes => "limits.session_bytes_max",
             Self::HeaderBytes => "http.header_bytes_max",
             Self::BodyBytes => "http.body_bytes_max",
             Self::Connections => "http.connections_max",

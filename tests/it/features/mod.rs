@@ -10,6 +10,7 @@ mod hostile;
 mod keeping;
 mod lies;
 mod limits;
+mod memory;
 mod nodes;
 mod passage;
 mod refusals;
