@@ -69,6 +69,7 @@ pub(super) fn hub(config: &Config) -> hub::Config {
         streams_per_session_max: config.limits.streams_per_session_max,
         requests_per_session_max: config.limits.requests_per_session_max,
         attaches_max: config.limits.attaches_max,
+        session_bytes_max: config.limits.session_bytes_max,
         session_idle_timeout: config.sessions.idle_timeout,
         sse_grace: config.sessions.sse_grace,
         cache_ttl: config.sessions.cache_ttl,

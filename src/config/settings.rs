@@ -145,6 +145,7 @@ pub struct LimitsConfig {
     pub requests_per_session_max: usize,
     pub attaches_max: usize,
     pub subscriptions_per_session_max: usize,
+    pub session_bytes_max: usize,
     pub retry_after: Duration,
 }
 

@@ -28,6 +28,16 @@ pub struct Session {
     pub subscriptions: Vec<String>,
 }
 
+impl Session {
+    /// What it is remembered by, in bytes: all of it that clients and servers choose.
+    #[must_use]
+    pub fn remembered_bytes(&self) -> usize {
+        let client = self.client.as_ref().map_or(0, ClientFacts::bytes);
+        let subscriptions: usize = self.subscriptions.iter().map(String::len).sum();
+        client + self.log_level.as_ref().map_or(0, String::len) + subscriptions
+    }
+}
+
 /// What the handshake settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientFacts {
@@ -38,6 +48,14 @@ pub struct ClientFacts {
     pub capabilities: Vec<String>,
     /// The server's capabilities as JSON: they tell which lists may change.
     pub server_capabilities: String,
+}
+
+impl ClientFacts {
+    /// Their size, but for names that the `initialize` has as well.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.initialize.len() + self.server_capabilities.len()
+    }
 }
 
 /// The upstream's session that belongs to ours.

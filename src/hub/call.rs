@@ -323,6 +323,13 @@ impl Call {
     /// Keeps what must be restored if the upstream loses its session.
     async fn remember(&mut self) {
         let (Some(live), Some(value)) = (&self.live, &self.params) else { return };
+        let forgotten = &*self.method == "resources/unsubscribe";
+        let bytes = live.session().remembered_bytes() + value.len();
+        if !forgotten && bytes > self.hub.inner.config.session_bytes_max {
+            self.hub.inner.metrics.limit_hit(Limit::SessionBytes);
+            tracing::warn!(session = %live.id, "a subscription or log level is too large to be remembered");
+            return;
+        }
         let part = match &*self.method {
             "logging/setLevel" => SessionPart::LogLevel(value.clone()),
             "resources/subscribe" => SessionPart::Subscribed(value.clone()),

@@ -61,6 +61,7 @@ pub struct Config {
     pub streams_per_session_max: usize,
     pub requests_per_session_max: usize,
     pub attaches_max: usize,
+    pub session_bytes_max: usize,
     pub session_idle_timeout: Duration,
     /// How long an HTTP+SSE session outlives its stream (S5), and an upstream's stream its client's.
     pub sse_grace: Duration,

@@ -17,6 +17,7 @@ use crate::domain::{
     UpstreamHandle,
 };
 use crate::ports::{Append, Appended, Begin, Begun, Opened, Producer, Updated};
+use crate::protocol::era::Refusal;
 use crate::protocol::jsonrpc::{self, Id, Message, codes};
 use crate::protocol::legacy;
 use crate::protocol::modern;
@@ -256,6 +257,10 @@ impl Hub {
             }
             _ => request.raw().clone(),
         };
+        let bytes_max = self.inner.config.session_bytes_max;
+        if raw.len() > bytes_max {
+            return Err(self.too_large(bytes_max));
+        }
         let opening = server.upstream.open(raw.clone(), 1, &caller.headers);
         let opened = tokio::time::timeout(server.requests.timeout, opening).await;
         let opened = match opened.unwrap_or_else(|_| Err(server.upstream.late())) {
@@ -281,7 +286,20 @@ impl Hub {
             };
             (handle, client)
         });
+        if let Some((handle, _)) = agreed.as_ref().filter(|(_, client)| client.bytes() > bytes_max) {
+            self.close_upstream(server, handle.clone());
+            return Err(self.too_large(bytes_max));
+        }
         Ok(Handshake { status: StatusCode::OK, answer: opened.answer, earlier: opened.earlier, agreed })
+    }
+
+    fn too_large(&self, bytes_max: usize) -> Error {
+        self.inner.metrics.limit_hit(Limit::SessionBytes);
+        let message = format!(
+            "initialize and its answer are larger than {bytes_max} bytes ({})",
+            Limit::SessionBytes.key()
+        );
+        Error::Refused(Refusal { status: 413, code: codes::SERVER, message, data: None })
     }
 
     /// An upstream that refused `initialize` may speak the modern era only: the client is told which
@@ -367,10 +385,5 @@ pub(super) fn is_login(status: StatusCode) -> bool {
 }
 
 pub(super) fn refusal(code: i64, message: &str) -> Error {
-    Error::Refused(crate::protocol::era::Refusal {
-        status: 400,
-        code,
-        message: message.to_owned(),
-        data: None,
-    })
+    Error::Refused(Refusal { status: 400, code, message: message.to_owned(), data: None })
 }

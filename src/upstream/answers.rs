@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderValue;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
@@ -97,6 +98,13 @@ enum Source {
     Stream { body: Received, decoder: Decoder },
     Broken,
     Done,
+}
+
+/// Whether a header can carry it back; an empty one takes the last one away. Servers refuse longer
+/// heads than this, and it is kept for as long as its stream.
+fn can_be_named(id: &str) -> bool {
+    const BYTES_MAX: usize = 4096;
+    !id.is_empty() && id.len() <= BYTES_MAX && HeaderValue::from_bytes(id.as_bytes()).is_ok()
 }
 
 impl Answers {
@@ -225,7 +233,7 @@ impl Answers {
                     // Some servers repeat the very event that the position named.
                     let repeated = self.resumed_at.take().is_some_and(|at| event.id.as_deref() == Some(&*at));
                     if let Some(id) = event.id {
-                        self.position = (!id.is_empty()).then_some(id);
+                        self.position = Some(id).filter(|id| can_be_named(id));
                         self.delivered_at_position = event.data.as_ref().is_some_and(|data| !data.is_empty());
                     }
                     self.retry = event.retry.or(self.retry);

@@ -6,7 +6,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 
@@ -151,8 +153,8 @@ impl Streamable {
     ) -> Result<Listening, Error> {
         let mut request = self.in_session(self.request(Method::GET, &HeaderMap::new()), Some(handle));
         request = request.header(ACCEPT, EVENTS);
-        if let Some(position) = position.and_then(|position| HeaderValue::from_str(position).ok()) {
-            request = request.header(LAST_EVENT_ID, position);
+        if let Some(position) = position {
+            request = request.header(LAST_EVENT_ID, position.as_bytes());
         }
         let sent = tokio::time::timeout(self.inner.config.timeout, self.send(request, Bytes::new())).await;
         let response = sent.map_err(|_| self.late())??;
@@ -162,9 +164,11 @@ impl Streamable {
         if !response.status().is_success() {
             return Err(self.refusal(response, Some(handle)).await);
         }
-        match kind(&response) {
+        match self.kind(&response)? {
             Some(Kind::Events) => Ok(Listening::Stream(response.into_body())),
-            _ => Err(self.invalid("a GET was not answered with an event stream".into())),
+            Some(Kind::Json) | None => {
+                Err(self.invalid("a GET was not answered with an event stream".into()))
+            }
         }
     }
 
@@ -176,7 +180,7 @@ impl Streamable {
         if !response.status().is_success() {
             return Err(self.refusal(response, handle).await);
         }
-        match kind(&response) {
+        match self.kind(&response)? {
             Some(Kind::Events) => {
                 let resumable = handle.filter(|handle| handle.session.is_some()).cloned();
                 Ok(Answers::stream(self.clone(), resumable, response.into_body()))
@@ -212,6 +216,8 @@ impl Streamable {
         let mut request = Request::builder().method(method).uri(self.inner.uri.clone());
         if let Some(map) = request.headers_mut() {
             map.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+            // Without a word about it any encoding would be welcome (RFC 9110, 12.5.3).
+            map.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             map.insert(USER_AGENT, HeaderValue::from_static(concat!("holdfast/", env!("CARGO_PKG_VERSION"))));
         }
         request
@@ -235,6 +241,10 @@ impl Streamable {
         let status = response.status();
         if status == StatusCode::NOT_FOUND && handle.is_some_and(|handle| handle.session.is_some()) {
             return Error::SessionGone { upstream };
+        }
+        // No client could make anything of these: where they lead is not passed on.
+        if status.is_informational() || status.is_redirection() {
+            return self.invalid(format!("status {status}, which is not followed"));
         }
         let content_type =
             response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -260,6 +270,21 @@ impl Streamable {
                 base.mul_f64(0.5 + fastrand::f64() / 2.0)
             }
         }
+    }
+
+    fn kind(&self, response: &Response<Received>) -> Result<Option<Kind>, Error> {
+        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        if let Some(encoding) = text(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+            return Err(self.invalid(format!("encoded as {encoding}, which was not asked for")));
+        }
+        let essence = text(CONTENT_TYPE).unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        Ok(if essence.eq_ignore_ascii_case("application/json") {
+            Some(Kind::Json)
+        } else if essence.eq_ignore_ascii_case("text/event-stream") {
+            Some(Kind::Events)
+        } else {
+            None
+        })
     }
 
     pub(super) fn message_bytes_max(&self) -> usize {
@@ -288,16 +313,4 @@ impl Streamable {
 enum Kind {
     Json,
     Events,
-}
-
-fn kind(response: &Response<Received>) -> Option<Kind> {
-    let value = response.headers().get(CONTENT_TYPE)?.to_str().ok()?;
-    let essence = value.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
-        Some(Kind::Json)
-    } else if essence.eq_ignore_ascii_case("text/event-stream") {
-        Some(Kind::Events)
-    } else {
-        None
-    }
 }

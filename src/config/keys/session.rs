@@ -107,6 +107,14 @@ pub(super) fn limits(s: &mut Section<'_, '_>) -> LimitsConfig {
             1..=100_000,
             "Resources that one session is subscribed to.",
         ),
+        session_bytes_max: s.bytes(
+            "session_bytes_max",
+            256 * KIB,
+            4 * KIB..=GIB,
+            "What one session is remembered by, beside its log: its `initialize`, the server's capabilities, log level \
+             and subscriptions. A larger `initialize` gets 413; what else has no room is not given back to a server \
+             that loses its session.",
+        ),
         retry_after: s.duration(
             "retry_after",
             seconds(2),

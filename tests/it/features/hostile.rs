@@ -13,7 +13,7 @@ use serde_json::{Value, json as value};
 use crate::harness::{Client, Gateway, POST, Socket, Upstream, accepted, call, initialized, json, status};
 use crate::peers::process::{Process, holdfast};
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 
 async fn session(base: &str) -> Client {
     let mut client = Client::new(base);
@@ -28,7 +28,7 @@ async fn serves(client: &Client) {
 }
 
 /// What an attack costs at its peak, in bytes.
-async fn costs(process: &Process, attack: impl Future<Output = ()>) -> u64 {
+pub(super) async fn costs(process: &Process, attack: impl Future<Output = ()>) -> u64 {
     let before = process.memory();
     let mut peak = before;
     tokio::pin!(attack);

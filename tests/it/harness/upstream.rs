@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, Method, Response, Version};
 use axum::serve::ListenerExt as _;
 use serde_json::{Value, json};
@@ -76,7 +77,7 @@ impl Upstream {
             let response = answer(&asked);
             async move { response }
         };
-        (Self { url, asked }, Router::new().fallback(handler))
+        (Self { url, asked }, Router::new().fallback(handler).layer(DefaultBodyLimit::disable()))
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {
