@@ -8,6 +8,7 @@ mod log;
 mod memory;
 mod model;
 mod nats;
+mod nats_access;
 mod redis;
 mod redis_faults;
 mod redis_races;
