@@ -54,7 +54,10 @@ impl Hub {
         match self.inner.mail.send(&binding.node, envelope).await {
             Ok(()) => {}
             // It is in the log: the holder finds the gap, or whoever attaches next reads it.
-            Err(error @ (BusError::Unavailable | BusError::NoResponders | BusError::Full)) => {
+            Err(
+                error
+                @ (BusError::Unavailable | BusError::NoResponders | BusError::Full | BusError::TooLarge),
+            ) => {
                 tracing::debug!(node = %binding.node, %error, "an event waits in the log");
             }
         }

@@ -169,7 +169,9 @@ impl Hub {
             let answer = self.inner.bus.ping(&node, lease / BEATS).await;
             let dead = match answer {
                 Ok(()) => missing_for >= lease * LEASES_WITHOUT,
-                Err(BusError::NoResponders | BusError::Unavailable | BusError::Full) => true,
+                Err(BusError::NoResponders | BusError::Unavailable | BusError::Full | BusError::TooLarge) => {
+                    true
+                }
             };
             if dead {
                 tracing::warn!(%node, answers = answer.is_ok(), "a node is dead; what it ran is taken over");

@@ -61,7 +61,7 @@ pub enum Takeover {
     Second,
 }
 
-/// Why a message was not handed over. None of these tells that it did not arrive.
+/// Why a message was not handed over. None of these tells that it did not arrive, but the last.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
     #[error("the bus can't be reached")]
@@ -71,6 +71,8 @@ pub enum BusError {
     NoResponders,
     #[error("the receiver's inbox is full")]
     Full,
+    #[error("the message is larger than the bus takes")]
+    TooLarge,
 }
 
 /// What arrives at a node, in no promised order. It is bounded; a message that found it full is

@@ -3,18 +3,20 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::connection::State;
-use async_nats::{Client, Message, Request, RequestErrorKind, Subscriber};
+use async_nats::{Client, Message, PublishErrorKind, Request, RequestErrorKind, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::sync::{mpsc, watch};
 
 use super::connect::{Config, ConnectError, connect};
+use super::seldom::Seldom;
 use super::wire::{decode, encode};
 use crate::domain::NodeId;
-use crate::ports::{Bus, BusError, Inbox, Parcel, PortFuture};
+use crate::ports::{Bus, BusError, Inbox, Lane, Parcel, PortFuture};
 
-/// What was on its way for longer is dropped: it waited in a client that was away. Clocks of nodes may
-/// differ by as much without harm; the log makes good what a faster clock throws away.
+/// What was on its way for longer is dropped: it waited in a client that was away. It is long because
+/// clocks of nodes differ: one that is ahead by more than this hears nothing of the others, says so,
+/// and reads the logs instead.
 const STALE: Duration = Duration::from_secs(30);
 
 /// The bus over a NATS.
@@ -36,7 +38,7 @@ impl NatsBus {
         let (missed, _) = watch::channel(0);
         let client = connect(config, missed.clone()).await?;
         let prefix = format!("{}.v1", config.prefix);
-        let Config { inbox_max, timeout, .. } = *config;
+        let (inbox_max, timeout) = (config.inbox_max.max(1), config.timeout);
         Ok(Self { client, prefix, inbox_max, timeout, missed })
     }
 
@@ -62,11 +64,13 @@ impl NatsBus {
     }
 
     async fn publish(&self, subject: String, parcel: &Parcel) -> Result<(), BusError> {
-        let client = self.connected()?;
-        client.publish(subject, encode(parcel, now_ms())).await.map_err(|error| {
-            tracing::warn!(%error, "a message between nodes can't be sent");
-            BusError::Unavailable
-        })
+        let published = self.connected()?.publish(subject, encode(parcel, now_ms()));
+        // With a server that stands still the client's queue fills, and then it would wait.
+        match tokio::time::timeout(self.timeout, published).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => Err(BusError::TooLarge),
+            Ok(Err(_)) | Err(_) => Err(BusError::Unavailable),
+        }
     }
 
     async fn subscribe(&self, subject: String) -> Result<Subscriber, BusError> {
@@ -77,22 +81,28 @@ impl NatsBus {
         let direct = self.subscribe(self.inbox_of(node)).await?;
         let all = self.subscribe(self.to_all()).await?;
         let pings = self.subscribe(self.ping_of(node)).await?;
-        // Only then is it sure that the server knows of them.
-        let flushed = tokio::time::timeout(self.timeout, self.client.flush()).await;
-        flushed.map_err(|_| BusError::Unavailable)?.map_err(|_| BusError::Unavailable)?;
         let (send, messages) = mpsc::channel(self.inbox_max);
-        let post = Post { own: node.clone(), inbox: send, missed: self.missed.clone() };
+        let post = Post {
+            own: node.clone(),
+            inbox: send,
+            missed: self.missed.clone(),
+            late: Seldom::default(),
+            unread: Seldom::default(),
+        };
         #[expect(clippy::disallowed_methods, reason = "it ends when its inbox is dropped")]
         tokio::spawn(post.receive(direct, all, pings, self.client.clone()));
+        // The server does what a client says in order: once this comes back, the subscriptions stand.
+        self.ping_now(node, self.timeout).await?;
         Ok(Inbox { messages, missed: self.missed.subscribe() })
     }
 
     async fn ping_now(&self, node: &NodeId, patience: Duration) -> Result<(), BusError> {
         let request = Request::new().payload(Bytes::new()).timeout(Some(patience));
-        match self.connected()?.send_request(self.ping_of(node), request).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(BusError::NoResponders),
-            Err(_) => Err(BusError::Unavailable),
+        let asked = self.connected()?.send_request(self.ping_of(node), request);
+        match tokio::time::timeout(patience, asked).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => Err(BusError::NoResponders),
+            Ok(Err(_)) | Err(_) => Err(BusError::Unavailable),
         }
     }
 }
@@ -102,6 +112,8 @@ struct Post {
     own: NodeId,
     inbox: mpsc::Sender<Parcel>,
     missed: watch::Sender<u64>,
+    late: Seldom,
+    unread: Seldom,
 }
 
 impl Post {
@@ -114,11 +126,11 @@ impl Post {
         client: Client,
     ) {
         loop {
-            let message = tokio::select! {
-                message = direct.next() => message,
-                message = all.next() => message,
-                ping = pings.next() => {
-                    if let Some(reply) = ping.and_then(|ping| ping.reply) {
+            let (message, lane) = tokio::select! {
+                message = direct.next() => (message, Lane::Direct),
+                message = all.next() => (message, Lane::All),
+                Some(ping) = pings.next() => {
+                    if let Some(reply) = ping.reply {
                         let _ = client.publish(reply, Bytes::new()).await;
                     }
                     continue;
@@ -126,32 +138,51 @@ impl Post {
                 () = self.inbox.closed() => return,
             };
             let Some(message) = message else { return };
-            self.take(&message);
+            self.take(&message, lane);
         }
     }
 
-    fn take(&self, message: &Message) {
-        match decode(&message.payload) {
-            Ok((parcel, _)) if parcel.from == self.own => {}
-            Ok((_, at)) if now_ms().saturating_sub(at) > STALE.as_millis() as u64 => {
-                tracing::warn!(subject = %message.subject, "a message between nodes came too late, and is dropped");
-            }
-            Ok((parcel, _)) => {
-                if self.inbox.try_send(parcel).is_err() {
-                    self.missed.send_modify(|missed| *missed += 1);
-                }
-            }
+    fn take(&self, message: &Message, lane: Lane) {
+        let (parcel, at) = match decode(&message.payload) {
+            Ok(read) => read,
             Err(error) => {
-                tracing::warn!(subject = %message.subject, %error, "a message between nodes can't be read");
-                self.missed.send_modify(|missed| *missed += 1);
+                self.lost();
+                if let Some(unsaid) = self.unread.again() {
+                    tracing::warn!(subject = %message.subject, %error, unsaid, "a message between nodes can't be read");
+                }
+                return;
             }
+        };
+        if lane == Lane::All && parcel.from == self.own {
+            return;
         }
+        if now_ms().saturating_sub(at) > STALE.as_millis() as u64 {
+            self.lost();
+            if let Some(unsaid) = self.late.again() {
+                tracing::warn!(
+                    from = %parcel.from,
+                    unsaid,
+                    "a message between nodes came too late, or a clock is wrong; it is dropped"
+                );
+            }
+            return;
+        }
+        if self.inbox.try_send(parcel).is_err() {
+            self.lost();
+        }
+    }
+
+    fn lost(&self) {
+        self.missed.send_modify(|missed| *missed += 1);
     }
 }
 
 impl Bus for NatsBus {
     fn open_inbox<'a>(&'a self, node: &'a NodeId) -> PortFuture<'a, Result<Inbox, BusError>> {
-        Box::pin(self.open_now(node))
+        Box::pin(async move {
+            let opened = tokio::time::timeout(self.timeout, self.open_now(node)).await;
+            opened.unwrap_or(Err(BusError::Unavailable))
+        })
     }
 
     fn send<'a>(&'a self, to: &'a NodeId, parcel: Parcel) -> PortFuture<'a, Result<(), BusError>> {

@@ -1,16 +1,25 @@
-//! Reaching a NATS: how its client is set up.
+//! Reaching a NATS: how its client is set up, and what is looked at before it is used.
 
+use std::error::Error;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
+use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 use url::Url;
 
+use super::seldom::Seldom;
+
+/// An event that travels whole must fit, with its head and some room.
+const PAYLOAD_LEAST: usize = 64 * 1024;
+
 /// How a NATS is used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Config {
-    /// `nats://` or `tls://`; may hold user and password.
+    /// `nats://` or `tls://`; may hold user and password, or a token.
     pub url: String,
     /// What every subject begins with, so that several clusters of Holdfast can share a NATS.
     pub prefix: String,
@@ -21,10 +30,24 @@ pub struct Config {
     pub nkey_file: Option<PathBuf>,
     /// A file with a user's JWT and seed.
     pub credentials_file: Option<PathBuf>,
-    /// A file with the roots that are trusted beside the system's.
+    /// A file with the roots that are trusted instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// Messages that may wait for this node.
+    /// Messages that may wait for this node, at least one.
     pub inbox_max: usize,
+}
+
+/// Without the secrets.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("prefix", &self.prefix)
+            .field("timeout", &self.timeout)
+            .field("nkey_file", &self.nkey_file)
+            .field("credentials_file", &self.credentials_file)
+            .field("ca_file", &self.ca_file)
+            .field("inbox_max", &self.inbox_max)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a NATS can't be used.
@@ -38,6 +61,12 @@ pub enum ConnectError {
     Unreachable(String),
     #[error("bus: NATS refuses the credentials: {0}")]
     Login(String),
+    #[error("bus: no TLS with NATS: {0}")]
+    Tls(String),
+    #[error("bus: NATS must be 2.2 or newer, with headers switched on: {0}")]
+    Headers(String),
+    #[error("bus: max_payload of NATS is {0}: {PAYLOAD_LEAST} is the least that will do")]
+    Payload(usize),
 }
 
 impl ConnectError {
@@ -50,21 +79,57 @@ impl ConnectError {
 
 /// A client that comes back by itself; `missed` changes whenever messages may have been lost.
 pub(super) async fn connect(config: &Config, missed: watch::Sender<u64>) -> Result<Client, ConnectError> {
-    let mut options = ConnectOptions::new()
+    let mut url = Url::parse(&config.url).map_err(|error| ConnectError::Url(error.to_string()))?;
+    let options = with_credentials(options(config, missed), config, &url).await?;
+    // What it leaves in the URL, the client would print.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    let client = options.connect(url.as_str()).await.map_err(|error| refused(&error))?;
+    let server = client.server_info();
+    if !server.headers {
+        return Err(ConnectError::Headers(format!("it is {}, without them", server.version)));
+    }
+    if server.max_payload < PAYLOAD_LEAST {
+        return Err(ConnectError::Payload(server.max_payload));
+    }
+    Ok(client)
+}
+
+fn options(config: &Config, missed: watch::Sender<u64>) -> ConnectOptions {
+    let ears = Arc::new(Ears { missed, slow: Seldom::default(), away: Seldom::default() });
+    let options = ConnectOptions::new()
         .name("holdfast")
         .connection_timeout(config.timeout)
         .request_timeout(Some(config.timeout))
         // The default is a minute: silence would prove nothing for long.
         .ping_interval(Duration::from_secs(5))
-        .subscription_capacity(config.inbox_max)
+        .subscription_capacity(config.inbox_max.max(1))
         .reconnect_delay_callback(|attempts| {
             let base = Duration::from_millis(50) * 2_u32.saturating_pow(attempts.min(5) as u32);
             base.min(Duration::from_secs(1)).mul_f64(0.5 + fastrand::f64() / 2.0)
         })
         .event_callback(move |event| {
-            let missed = missed.clone();
-            async move { heard(&event, &missed) }
+            let ears = ears.clone();
+            async move { ears.hear(&event) }
         });
+    match &config.ca_file {
+        Some(file) => options.add_root_certificates(file.clone()),
+        None => options,
+    }
+}
+
+async fn with_credentials(
+    mut options: ConnectOptions,
+    config: &Config,
+    url: &Url,
+) -> Result<ConnectOptions, ConnectError> {
+    let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    options = match (url.username(), url.password()) {
+        ("", None) => options,
+        // As every client of NATS reads it.
+        (token, None) => options.token(plain(token)),
+        (user, Some(password)) => options.user_and_password(plain(user), plain(password)),
+    };
     if let Some(token) = &config.token {
         options = options.token(token.clone());
     }
@@ -77,37 +142,102 @@ pub(super) async fn connect(config: &Config, missed: watch::Sender<u64>) -> Resu
         let read = options.credentials_file(file).await;
         options = read.map_err(|error| ConnectError::File(file.clone(), error))?;
     }
-    if let Some(file) = &config.ca_file {
-        options = options.add_root_certificates(file.clone());
-    }
-    let mut url = Url::parse(&config.url).map_err(|error| ConnectError::Url(error.to_string()))?;
-    if let Some(password) = url.password().map(str::to_owned) {
-        options = options.user_and_password(url.username().to_owned(), password);
-    }
-    // What it leaves in the URL, the client would print.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    options.connect(url.as_str()).await.map_err(|error| match error.kind() {
-        ConnectErrorKind::ServerParse => ConnectError::Url(error.to_string()),
-        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-            ConnectError::Login(error.to_string())
-        }
-        _ => ConnectError::Unreachable(error.to_string()),
-    })
+    Ok(options)
 }
 
-fn heard(event: &Event, missed: &watch::Sender<u64>) {
-    match event {
-        Event::Connected => {
-            tracing::info!("connected to NATS");
-            missed.send_modify(|missed| *missed += 1);
+fn refused(error: &async_nats::ConnectError) -> ConnectError {
+    let text = error.to_string();
+    match error.kind() {
+        ConnectErrorKind::ServerParse => ConnectError::Url(text),
+        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+            ConnectError::Login(text)
         }
-        Event::Disconnected => tracing::warn!("NATS is away; coming back"),
-        // One such event for each message that was dropped.
-        Event::SlowConsumer(_) => missed.send_modify(|missed| *missed += 1),
-        Event::LameDuckMode => tracing::info!("the NATS server is about to end; another one is looked for"),
-        Event::Draining | Event::Closed => {}
-        Event::ServerError(error) => tracing::warn!(%error, "NATS complains"),
-        Event::ClientError(error) => tracing::warn!(%error, "NATS can't be used as configured"),
+        ConnectErrorKind::Tls => ConnectError::Tls(text),
+        // The client calls a failed handshake a fault of the connection.
+        ConnectErrorKind::Io if of_tls(error) => ConnectError::Tls(text),
+        // In the server's own words; it says so only where they are switched off.
+        ConnectErrorKind::Io if text.contains("requires headers") => ConnectError::Headers(text),
+        ConnectErrorKind::Io
+        | ConnectErrorKind::Dns
+        | ConnectErrorKind::TimedOut
+        | ConnectErrorKind::MaxReconnects => ConnectError::Unreachable(text),
+    }
+}
+
+fn of_tls(error: &async_nats::ConnectError) -> bool {
+    let mut next = error.source();
+    while let Some(source) = next {
+        if source.is::<rustls::Error>() {
+            return true;
+        }
+        // An I/O error hides what it wraps from `source`.
+        next = match source.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => source.source(),
+        };
+    }
+    false
+}
+
+/// What the client tells of itself.
+#[derive(Debug)]
+struct Ears {
+    missed: watch::Sender<u64>,
+    slow: Seldom,
+    away: Seldom,
+}
+
+impl Ears {
+    fn hear(&self, event: &Event) {
+        match event {
+            Event::Connected => {
+                tracing::info!("connected to NATS");
+                self.missed.send_modify(|missed| *missed += 1);
+            }
+            Event::Disconnected => tracing::warn!("NATS is away; coming back"),
+            // One such event for each message that was dropped.
+            Event::SlowConsumer(_) => {
+                self.missed.send_modify(|missed| *missed += 1);
+                if let Some(unsaid) = self.slow.again() {
+                    tracing::warn!(unsaid, "messages between nodes come faster than they are read");
+                }
+            }
+            Event::LameDuckMode => {
+                tracing::info!("the NATS server is about to end; another one is looked for");
+            }
+            Event::Draining | Event::Closed => {}
+            Event::ServerError(error) => {
+                if let Some(unsaid) = self.away.again() {
+                    tracing::warn!(%error, unsaid, "NATS complains");
+                }
+            }
+            // One for each attempt to come back.
+            Event::ClientError(error) => {
+                if let Some(unsaid) = self.away.again() {
+                    tracing::warn!(%error, unsaid, "NATS can't be reached");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::ServerError;
+
+    use super::*;
+
+    #[test]
+    fn what_may_have_lost_messages_counts_as_missed() {
+        let (missed, heard) = watch::channel(0);
+        let ears = Ears { missed, slow: Seldom::default(), away: Seldom::default() };
+        for event in [Event::Connected, Event::SlowConsumer(1), Event::SlowConsumer(1)] {
+            ears.hear(&event);
+        }
+        assert_eq!(*heard.borrow(), 3);
+        for event in [Event::Disconnected, Event::ServerError(ServerError::AuthorizationViolation)] {
+            ears.hear(&event);
+        }
+        assert_eq!(*heard.borrow(), 3, "the coming back counts");
     }
 }

@@ -3,6 +3,7 @@
 
 mod bus;
 mod connect;
+mod seldom;
 mod wire;
 
 pub use bus::NatsBus;

@@ -34,7 +34,7 @@ pub(super) fn redis(s: &mut Section<'_, '_>) -> RedisConfig {
     }
 }
 
-pub(super) const NATS: &str = "How the NATS of `bus` is used. User and password stand in its URL; the other kinds of credentials in files.";
+pub(super) const NATS: &str = "How the NATS of `bus` is used. User and password stand in its URL, with `%40` for `@` and so on; the other kinds of credentials in files.";
 
 pub(super) fn nats(s: &mut Section<'_, '_>) -> NatsConfig {
     NatsConfig {
@@ -60,7 +60,7 @@ pub(super) fn nats(s: &mut Section<'_, '_>) -> NatsConfig {
         token_file: file(s, "token_file", "A file with a token."),
         nkey_file: file(s, "nkey_file", "A file with the seed of an nkey."),
         credentials_file: file(s, "credentials_file", "A file with a user's JWT and seed, as `nsc` writes it."),
-        ca_file: file(s, "ca_file", "A file with PEM certificates that are trusted beside the system's."),
+        ca_file: file(s, "ca_file", "A file with PEM certificates that are trusted instead of the system's."),
     }
 }
 

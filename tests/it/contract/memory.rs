@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast::adapters::memory::{MemoryBus, MemorySessionStore};
-use holdfast::ports::{Bounds, Bus as _, BusError, SessionStore};
+use holdfast::adapters::memory::MemorySessionStore;
+use holdfast::ports::{Bounds, SessionStore};
 
-use super::bus::from;
-use super::{Harness, core_contract, instantiate, node};
+use super::{Harness, core_contract, instantiate};
 
 struct Memory;
 
@@ -45,27 +44,36 @@ mod on_threads {
     }
 }
 
-#[tokio::test]
-async fn the_bus_keeps_its_promises() {
-    super::bus::promises(&async || MemoryBus::new(64)).await;
-}
+mod bus {
+    use std::collections::HashMap;
+    use std::sync::{Arc, Mutex};
 
-#[tokio::test]
-async fn what_finds_an_inbox_full_is_lost_and_its_owner_is_told() {
-    let bus = MemoryBus::new(1);
-    let mut full = bus.open_inbox(&node("full")).await.unwrap();
-    let mut free = bus.open_inbox(&node("free")).await.unwrap();
-    drop(bus.open_inbox(&node("left")).await.unwrap());
-    assert_eq!(bus.send(&node("full"), from("sender")).await, Ok(()));
-    full.missed.borrow_and_update();
-    assert_eq!(bus.send(&node("full"), from("sender")).await, Err(BusError::Full));
-    assert!(full.missed.has_changed().unwrap());
-    full.missed.borrow_and_update();
-    let all = from("sender");
-    assert_eq!(bus.announce(all.clone()).await, Ok(()));
-    assert_eq!(free.messages.recv().await, Some(all), "it reaches whoever has room");
-    assert!(full.missed.has_changed().unwrap() && !free.missed.has_changed().unwrap());
-    full.messages.recv().await.unwrap();
-    assert!(full.messages.try_recv().is_err());
-    assert_eq!(bus.send(&node("left"), from("sender")).await, Err(BusError::NoResponders));
+    use holdfast::adapters::memory::MemoryBus;
+    use holdfast::ports::{Bus, BusError};
+
+    use crate::contract::bus::{INBOX_MAX, Joining, bus_contract, from};
+    use crate::contract::node;
+
+    /// One bus for each cluster.
+    #[derive(Default)]
+    struct Clusters(Mutex<HashMap<String, Arc<MemoryBus>>>);
+
+    impl Joining for Clusters {
+        async fn join(&self, cluster: &str) -> Arc<dyn Bus> {
+            let mut clusters = self.0.lock().unwrap();
+            clusters.entry(cluster.to_owned()).or_insert_with(|| Arc::new(MemoryBus::new(INBOX_MAX))).clone()
+        }
+    }
+
+    bus_contract! { #[tokio::test(start_paused = true)] Clusters::default() }
+
+    #[tokio::test]
+    async fn the_sender_learns_of_a_full_inbox_and_of_a_dropped_one() {
+        let bus = MemoryBus::new(1);
+        let _full = bus.open_inbox(&node("full")).await.unwrap();
+        drop(bus.open_inbox(&node("left")).await.unwrap());
+        assert_eq!(bus.send(&node("full"), from("sender")).await, Ok(()));
+        assert_eq!(bus.send(&node("full"), from("sender")).await, Err(BusError::Full));
+        assert_eq!(bus.send(&node("left"), from("sender")).await, Err(BusError::NoResponders));
+    }
 }

@@ -9,6 +9,7 @@ mod memory;
 mod model;
 mod nats;
 mod operate;
+mod nats_access;
 mod redis;
 mod redis_faults;
 mod redis_races;

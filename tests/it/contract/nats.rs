@@ -1,35 +1,33 @@
 //! The NATS adapter keeps the bus's promises, on a real server, and behaves when the server does not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast::adapters::nats::{ConnectError, NatsBus};
-use holdfast::ports::{Bus as _, BusError};
+use holdfast::adapters::nats::{Config, NatsBus};
+use holdfast::ports::{Bus, BusError, Parcel};
 use tokio::time::Instant;
 
-use super::bus::{from, next, promises};
+use super::bus::{INBOX_MAX, Joining, bus_contract, from, large, next};
 use super::node;
 use crate::servers::Nats;
 
-#[tokio::test]
-async fn the_bus_keeps_its_promises() {
-    let nats = Nats::start();
-    promises(&async || nats.bus().await).await;
+impl Joining for Nats {
+    async fn join(&self, cluster: &str) -> Arc<dyn Bus> {
+        let config = Config { prefix: cluster.to_owned(), inbox_max: INBOX_MAX, ..self.config() };
+        Arc::new(NatsBus::connect(&config).await.unwrap())
+    }
 }
 
-#[tokio::test]
-async fn clusters_with_other_prefixes_do_not_hear_each_other() {
-    let nats = Nats::start();
-    let (one, config) = (nats.bus().await, nats.config());
-    let other = NatsBus::connect(&holdfast::adapters::nats::Config { prefix: "other".into(), ..config })
-        .await
-        .unwrap();
-    let mut own = one.open_inbox(&node("a")).await.unwrap();
-    let mut foreign = other.open_inbox(&node("b")).await.unwrap();
-    other.announce(from("b")).await.unwrap();
-    one.announce(from("c")).await.unwrap();
-    assert_eq!(next(&mut own).await.from, node("c"));
-    assert!(foreign.messages.try_recv().is_err());
-    assert_eq!(other.ping(&node("a"), Duration::from_secs(1)).await, Err(BusError::NoResponders));
+bus_contract! { #[tokio::test] Nats::start() }
+
+/// Until a message goes from one end to the other.
+async fn until_back(bus: &NatsBus, to: &str) -> Duration {
+    let since = Instant::now();
+    while bus.ping(&node(to), Duration::from_millis(200)).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(since.elapsed() < Duration::from_secs(30), "never back");
+    }
+    since.elapsed()
 }
 
 #[tokio::test]
@@ -40,63 +38,170 @@ async fn while_it_is_away_nothing_is_taken_and_after_it_nothing_stale_arrives() 
     inbox.missed.mark_unchanged();
     nats.kill();
     let away = Instant::now();
-    while a.send(&node("b"), from("a")).await.is_ok() {
+    while a.send(&node("b"), from("unnoticed")).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert!(away.elapsed() < Duration::from_secs(2), "that it is away is noticed");
     }
+    let noticed = away.elapsed();
     let asked = Instant::now();
-    assert_eq!(a.ping(&node("b"), Duration::from_secs(2)).await, Err(BusError::Unavailable));
-    assert_eq!(a.announce(from("a")).await, Err(BusError::Unavailable));
-    assert!(asked.elapsed() < Duration::from_millis(100), "and said at once");
-    nats.restart();
-    let back = Instant::now();
-    while a.ping(&node("b"), Duration::from_millis(200)).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(back.elapsed() < Duration::from_secs(5), "both are back");
+    for _ in 0..100 {
+        assert_eq!(a.send(&node("b"), from("stale")).await, Err(BusError::Unavailable));
     }
+    assert_eq!(a.ping(&node("b"), Duration::from_secs(2)).await, Err(BusError::Unavailable));
+    assert_eq!(a.announce(from("stale")).await, Err(BusError::Unavailable));
+    assert!(asked.elapsed() < Duration::from_millis(100), "and said at once");
+    assert_eq!(b.open_inbox(&node("c")).await.unwrap_err(), BusError::Unavailable);
+    nats.restart();
+    let back = until_back(&a, "b").await;
+    assert!(back < Duration::from_secs(3), "{back:?}");
     assert!(inbox.missed.has_changed().unwrap(), "the receiver knows that it may have missed something");
     let fresh = from("fresh");
     a.send(&node("b"), fresh.clone()).await.unwrap();
+    let mut unnoticed = 0;
     loop {
         let heard = next(&mut inbox).await;
         if heard == fresh {
             break;
         }
-        // What left before the loss was noticed may have been on its way.
-        assert_eq!(heard.from, node("a"));
+        assert_eq!(heard.from, node("unnoticed"), "what was refused must not arrive");
+        unnoticed += 1;
     }
+    println!(
+        "noticed after {noticed:?}, back after {back:?}, {unnoticed} sent before it was noticed arrived"
+    );
 }
 
 #[tokio::test]
-async fn a_frozen_server_is_no_answer() {
+async fn a_frozen_server_is_no_answer_and_nobody_waits_for_it() {
     let nats = Nats::start();
-    let bus = nats.bus().await;
-    let _inbox = bus.open_inbox(&node("a")).await.unwrap();
+    let timeout = Duration::from_millis(400);
+    let a = NatsBus::connect(&Config { timeout, ..nats.config() }).await.unwrap();
+    let mut inbox = a.open_inbox(&node("a")).await.unwrap();
     nats.freeze();
     let asked = Instant::now();
-    assert_eq!(bus.ping(&node("a"), Duration::from_millis(300)).await, Err(BusError::Unavailable));
+    assert_eq!(a.ping(&node("a"), Duration::from_millis(300)).await, Err(BusError::Unavailable));
+    assert_eq!(a.open_inbox(&node("b")).await.unwrap_err(), BusError::Unavailable);
     assert!(asked.elapsed() < Duration::from_secs(1));
+    // What is sent fills the client's buffers first.
+    let mut taken = 0;
+    let refused = loop {
+        let asked = Instant::now();
+        match a.send(&node("nobody"), large("a", 1, 32 * 1024)).await {
+            Ok(()) => taken += 1,
+            Err(error) => break (error, asked.elapsed()),
+        }
+        assert!(taken < 20_000, "what waits is bounded");
+    };
+    assert_eq!(refused.0, BusError::Unavailable);
+    assert!(refused.1 < timeout * 2, "{refused:?}");
     nats.thaw();
-    assert_eq!(bus.ping(&node("a"), Duration::from_secs(2)).await, Ok(()));
+    let back = until_back(&a, "a").await;
+    let fresh = from("fresh");
+    a.send(&node("a"), fresh.clone()).await.unwrap();
+    assert_eq!(next(&mut inbox).await, fresh);
+    println!("{taken} of 32 KiB were taken, then refused after {:?}; back after {back:?}", refused.1);
+}
+
+/// The receiver's whole runtime stands still, as on a machine without time for it.
+#[test]
+fn who_reads_too_slowly_is_told_and_hears_again() {
+    const SENT: u64 = 20_000;
+    let nats = Nats::start();
+    let config = Config { inbox_max: INBOX_MAX, ..nats.config() };
+    let (sender, receiver) = (runtime(), runtime());
+    let slow = receiver.block_on(NatsBus::connect(&config)).unwrap();
+    let mut inbox = receiver.block_on(slow.open_inbox(&node("slow"))).unwrap();
+    receiver.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
+    inbox.missed.mark_unchanged();
+    let bus = sender.block_on(NatsBus::connect(&nats.config())).unwrap();
+    // The sender's runtime only runs while it is waited for.
+    let left = async || {
+        assert_eq!(bus.ping(&node("nobody"), Duration::from_secs(5)).await, Err(BusError::NoResponders))
+    };
+    sender.block_on(async {
+        for number in 1..=SENT {
+            bus.send(&node("slow"), Parcel { number, ..from("sender") }).await.unwrap();
+        }
+        left().await;
+    });
+    let heard = receiver.block_on(async {
+        inbox.missed.changed().await.unwrap();
+        let mut heard = 0;
+        while tokio::time::timeout(Duration::from_millis(500), inbox.messages.recv()).await.is_ok() {
+            heard += 1;
+        }
+        heard
+    });
+    assert!(heard < SENT, "{heard}");
+    let fresh = from("fresh");
+    sender.block_on(async {
+        bus.send(&node("slow"), fresh.clone()).await.unwrap();
+        left().await;
+    });
+    assert_eq!(receiver.block_on(next(&mut inbox)), fresh);
+    println!("{heard} of {SENT} were heard");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 #[tokio::test]
-async fn credentials_are_sent_and_their_refusal_is_clear() {
-    let nats = Nats::with(&["--user", "hold", "--pass", "fast"]);
-    let refused = NatsBus::connect(&nats.config()).await.unwrap_err();
-    assert!(matches!(refused, ConnectError::Login(_)), "{refused}");
-    assert!(!refused.may_pass());
-    let mut config = nats.config();
-    config.url = config.url.replace("nats://", "nats://hold:fast@");
-    NatsBus::connect(&config).await.unwrap().ping(&node("nobody"), Duration::from_secs(1)).await.unwrap_err();
+async fn what_is_late_or_cannot_be_read_is_dropped_and_counts_as_missed() {
+    let nats = Nats::start();
+    let bus = nats.bus().await;
+    let mut inbox = bus.open_inbox(&node("b")).await.unwrap();
+    let other = async_nats::connect(nats.url()).await.unwrap();
+    let subject = "holdfast.v1.node.b";
+    let mut overheard = other.subscribe(subject).await.unwrap();
+    other.flush().await.unwrap();
+    let sent = large("a", 1, 10);
+    // Heard by both only once the other's subscription stands.
+    let head = loop {
+        bus.send(&node("b"), sent.clone()).await.unwrap();
+        assert_eq!(next(&mut inbox).await, sent);
+        let next = futures::StreamExt::next(&mut overheard);
+        if let Ok(message) = tokio::time::timeout(Duration::from_millis(100), next).await {
+            let payload = message.unwrap().payload.to_vec();
+            let end = payload.iter().position(|&byte| byte == b'\n').unwrap();
+            break serde_json::from_slice::<serde_json::Value>(&payload[..end]).unwrap();
+        }
+    };
+    let with = |key: &str, value: serde_json::Value| {
+        let mut head = head.clone();
+        head[key] = value;
+        format!("{head}\nxxxxxxxxxx").into_bytes()
+    };
+    let at = head["at"].as_u64().unwrap();
+    let strange = [
+        with("at", (at - 60_000).into()),
+        with("format", 2.into()),
+        with("kind", "something".into()),
+        with("from", "a b".into()),
+        with("number", (-1).into()),
+        head.to_string().into_bytes(),
+        vec![0xff; 1000],
+        Vec::new(),
+    ];
+    for bytes in strange {
+        inbox.missed.mark_unchanged();
+        other.publish(subject, bytes.into()).await.unwrap();
+        let missed = tokio::time::timeout(Duration::from_secs(2), inbox.missed.changed()).await;
+        missed.expect("it counts as missed").unwrap();
+    }
+    // A sender whose clock is ahead is heard.
+    other.publish(subject, with("at", (at + 3_600_000).into()).into()).await.unwrap();
+    assert_eq!(next(&mut inbox).await, sent);
+    assert!(inbox.messages.try_recv().is_err());
+}
 
-    let token = Nats::with(&["--auth", "t0ken"]);
-    let config = holdfast::adapters::nats::Config { token: Some("t0ken".into()), ..token.config() };
-    assert_eq!(
-        NatsBus::connect(&config).await.unwrap().ping(&node("nobody"), Duration::from_secs(1)).await,
-        Err(BusError::NoResponders)
-    );
-    drop(token);
-    let away = NatsBus::connect(&config).await.unwrap_err();
-    assert!(away.may_pass(), "{away}");
+#[tokio::test]
+async fn what_is_larger_than_the_server_takes_is_refused() {
+    let nats = Nats::configured("max_payload: 65536");
+    let bus = nats.bus().await;
+    let mut inbox = bus.open_inbox(&node("a")).await.unwrap();
+    assert_eq!(bus.send(&node("a"), large("b", 1, 65_536)).await, Err(BusError::TooLarge));
+    let fits = large("b", 2, 32 * 1024);
+    bus.send(&node("a"), fits.clone()).await.unwrap();
+    assert!(next(&mut inbox).await == fits, "the connection stands");
 }

@@ -1,11 +1,9 @@
 //! Three nodes on one Redis and one NATS behind HAProxy, which knows nothing of MCP: round-robin, its
 //! default retries, and connections of a node that is down are cut.
 
-use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Nats, Redis, Server};
+use super::{Folder, Nats, Redis, Server};
 use crate::peers::process::{Process, free_port, holdfast_at};
 
 pub(crate) const NODES: usize = 3;
@@ -18,14 +16,13 @@ pub(crate) struct Cluster {
     balancer: Option<Server>,
     port: u16,
     settings: Vec<(String, String)>,
-    folder: PathBuf,
+    folder: Folder,
 }
 
 impl Cluster {
     /// Before one upstream, with settings as `("requests.json_wait", "50ms")`.
     pub(crate) fn start(upstream: &str, settings: &[(&str, &str)]) -> Self {
-        let folder = std::env::temp_dir().join(format!("holdfast-cluster-{}", uuid::Uuid::new_v4()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = Folder::new();
         let (redis, nats) = (Redis::start(), Nats::start());
         let mut settings: Vec<_> =
             settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -102,15 +99,8 @@ impl Cluster {
                 "  server n{number} 127.0.0.1:{listen} check port {admin} inter 300ms fall 3 rise 1 on-marked-down shutdown-sessions\n"
             );
         }
-        let path = self.folder.join("haproxy.cfg");
-        std::fs::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        let path = self.folder.write("haproxy.cfg", &text);
         let arguments = ["-db", "-f", path.to_str().unwrap()].map(str::to_owned);
         self.balancer = Some(Server::start("haproxy", &arguments, self.port));
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

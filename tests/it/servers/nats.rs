@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use holdfast::adapters::nats::{Config, NatsBus};
 
-use super::Server;
+use super::{Folder, Server};
 use crate::peers::free_port;
 
 pub(crate) struct Nats {
     server: Option<Server>,
     port: u16,
     more: Vec<String>,
+    _folder: Option<Folder>,
 }
 
 impl Nats {
@@ -21,9 +22,17 @@ impl Nats {
     /// With settings as on its command line.
     pub(crate) fn with(more: &[&str]) -> Self {
         let more = more.iter().map(|&word| word.to_owned()).collect();
-        let mut nats = Self { server: None, port: free_port(), more };
+        let mut nats = Self { server: None, port: free_port(), more, _folder: None };
         nats.restart();
         nats
+    }
+
+    /// With a configuration file of this text.
+    pub(crate) fn configured(text: &str) -> Self {
+        let folder = Folder::new();
+        let file = folder.write("nats.conf", text);
+        let nats = Self::with(&["-c", file.to_str().unwrap()]);
+        Self { _folder: Some(folder), ..nats }
     }
 
     /// Kills it, if it runs, and starts another on the same port.
