@@ -98,9 +98,9 @@ async fn p8_heads_that_are_too_many_too_long_or_too_slow_are_refused() {
     let client = session(&gateway.url).await;
     let many: String = (0..1000).map(|number| format!("X-{number}: 1\r\n")).collect();
     for attack in [
-        format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\n{many}\r\n"),
-        format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(100_000)),
-        format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(100_000)),
+        format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{many}\r\n"),
+        format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: {}\r\n\r\n", "x".repeat(100_000)),
+        format!("GET /{} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "x".repeat(100_000)),
     ] {
         let answer = Socket::send(&gateway.url, attack.as_bytes()).await.read_to_end().await;
         assert!(answer.is_empty() || answer.contains(" 431 ") || answer.contains(" 414 "), "{answer:.100}");
