@@ -1,7 +1,7 @@
 //! Response bodies that stay open. However one ends, its drop is the one release path, and runs
 //! once.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
@@ -154,6 +154,7 @@ impl Hub {
                 drop(release.place.take());
             }
             tokio::select! {
+                biased;
                 () = self.inner.releases.nudge.notified() => {}
                 () = stopped.cancelled(), if !stopped.is_cancelled() => {}
             }
@@ -193,7 +194,7 @@ impl Held {
 /// All open streams of this node.
 #[derive(Debug, Default)]
 pub(super) struct Outlets {
-    slots: Mutex<(u64, HashMap<u64, Held>)>,
+    slots: Mutex<(u64, BTreeMap<u64, Held>)>,
 }
 
 impl Outlets {

@@ -209,7 +209,7 @@ impl Exchange {
     async fn open_stream(&mut self) {
         let Outbound::Quiet(finals) = &mut self.outbound else { return };
         let finals = std::mem::take(finals);
-        let key = StreamKey { session: self.live.id.clone(), stream: StreamId::post(&self.requests) };
+        let key = StreamKey { session: self.live.id.clone(), stream: self.hub.post_stream(&self.requests) };
         let local = match self.hub.local_stream(&self.live, &key, self.primes) {
             Ok(local) => local,
             Err(error) => {

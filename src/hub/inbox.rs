@@ -27,6 +27,9 @@ impl Hub {
         inbox.missed.mark_unchanged();
         loop {
             tokio::select! {
+                // First: what was lost is looked for at once, however much comes in.
+                biased;
+                Ok(()) = inbox.missed.changed() => self.inner.resync.notify_one(),
                 parcel = inbox.messages.recv() => match parcel {
                     Some(parcel) => {
                         if self.inner.mail.arrived(&parcel) == Arrival::AfterGap {
@@ -37,7 +40,6 @@ impl Hub {
                     }
                     None => return,
                 },
-                Ok(()) = inbox.missed.changed() => self.inner.resync.notify_one(),
             }
         }
     }

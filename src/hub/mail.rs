@@ -1,7 +1,7 @@
 //! What this node and the others send each other, numbered, so that a lost message is noticed: it
 //! delays an event by a second or two, and silence costs nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(super) struct Mail {
     node: NodeId,
     bus: Arc<dyn Bus>,
     /// By receiver; `None` is everybody.
-    sent: Mutex<HashMap<Option<NodeId>, Sent>>,
+    sent: Mutex<BTreeMap<Option<NodeId>, Sent>>,
     received: Mutex<HashMap<(NodeId, Lane), u64>>,
 }
 

@@ -45,7 +45,7 @@ pub use outlet::Buffer;
 pub use post::{Form, Reply};
 pub use server::{AnswerPolicy, Server, Servers, SessionPolicy};
 
-use crate::domain::{Limit, NodeId, Principal, StreamKind};
+use crate::domain::{Entropy, Limit, NodeId, Principal, RequestId, StreamId, StreamKind};
 use crate::lifecycle::Tasks;
 use crate::ports::{Bus, SessionStore};
 use crate::telemetry::{Gauged, Metrics};
@@ -134,6 +134,7 @@ struct Inner {
     closes: Arc<tokio::sync::Semaphore>,
     /// Streams that are being bound.
     attaches: tokio::sync::Semaphore,
+    entropy: Entropy,
     /// Fires when running requests have to end, answered or not.
     abandon: CancellationToken,
 }
@@ -148,6 +149,8 @@ pub struct Parts {
     pub servers: Servers,
     pub metrics: Metrics,
     pub tasks: Tasks,
+    /// Where session and stream ids come from.
+    pub entropy: Entropy,
 }
 
 impl Hub {
@@ -172,6 +175,7 @@ impl Hub {
             releases: body::Releases::default(),
             graces: janitor::Graces::default(),
             closes: Arc::new(tokio::sync::Semaphore::new(close::CLOSES_AT_ONCE)),
+            entropy: parts.entropy,
             abandon: CancellationToken::new(),
         };
         let hub = Self { inner: Arc::new(inner) };
@@ -222,6 +226,10 @@ impl Hub {
 
     fn store(&self) -> &dyn SessionStore {
         &*self.inner.store
+    }
+
+    fn post_stream(&self, requests: &[RequestId]) -> StreamId {
+        StreamId::post(requests, self.inner.entropy.draw())
     }
 
     fn outlet(&self) -> Outlet {

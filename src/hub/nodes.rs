@@ -2,7 +2,7 @@
 //! has been healthy for a whole lease, and no answer on the bus. What follows from it (stealing) is
 //! guarded by fences, so that a mistake costs time and nothing else.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ pub(super) struct Nodes {
 struct Known {
     alive: BTreeSet<NodeId>,
     /// Without a lease, and since when; not proven dead.
-    missing: HashMap<NodeId, Instant>,
-    dead: HashMap<NodeId, Instant>,
+    missing: BTreeMap<NodeId, Instant>,
+    dead: BTreeMap<NodeId, Instant>,
     /// Since when this node's own beats have come through.
     healthy_since: Option<Instant>,
     beaten: bool,

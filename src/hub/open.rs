@@ -207,7 +207,7 @@ impl Hub {
     }
 
     async fn open(&self, server: &Server, caller: &Caller, transport: Transport) -> Result<SessionId, Error> {
-        let id = SessionId::mint();
+        let id = SessionId::mint_from(&self.inner.entropy);
         match self.store().open(&id, &server.name, &caller.principal, transport).await? {
             Opened::Owned(owner) if owner == caller.principal => {
                 self.inner.metrics.session_opened(transport);

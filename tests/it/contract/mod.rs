@@ -8,8 +8,8 @@ mod log;
 mod memory;
 mod model;
 mod nats;
-mod operate;
 mod nats_access;
+mod operate;
 mod redis;
 mod redis_faults;
 mod redis_races;
@@ -78,7 +78,7 @@ pub(crate) fn request(id: u64) -> RequestId {
 
 pub(crate) fn begin(session: &SessionId, requests: &[RequestId]) -> Begin {
     Begin {
-        stream: StreamKey { session: session.clone(), stream: StreamId::post(requests) },
+        stream: StreamKey { session: session.clone(), stream: StreamId::post(requests, fastrand::u128(..)) },
         requests: requests.to_vec(),
         runner: node("a"),
         lifetime: Duration::from_secs(60),
