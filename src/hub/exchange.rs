@@ -170,7 +170,7 @@ impl Exchange {
             Outbound::Quiet(_) => self.positions[index] = Some(text),
             Outbound::Stream { key, fence } => {
                 let (stream, fence, request) = (key.clone(), *fence, self.requests[index].clone());
-                let mark = Mark { stream, request, fence, upstream_event: text };
+                let mark = Mark { stream, request, fence, producer: self.producer, upstream_event: text };
                 if let Err(error) = self.hub.store().mark(&mark).await {
                     tracing::debug!(stream = %mark.stream, %error, "an answer's position is not remembered");
                 }

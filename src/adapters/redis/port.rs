@@ -56,6 +56,8 @@ impl SessionStore for RedisSessionStore {
                 text(mark.request.as_json()),
                 text(&mark.fence.to_string()),
                 text(&mark.upstream_event),
+                text(&mark.producer.id.to_string()),
+                text(&mark.producer.sequence.to_string()),
             ];
             self.on_stream(&self.steps.scripts.mark, &mark.stream, arguments).await.map(|_| ())
         })

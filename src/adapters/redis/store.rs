@@ -124,7 +124,8 @@ impl RedisSessionStore {
             text(&fence),
             flag(append.last),
             optional(append.upstream_event.as_ref()),
-            optional(append.reader),
+            optional(append.reader.as_ref().map(|reader| reader.fence)),
+            optional(append.reader.as_ref().and_then(|reader| reader.after.as_ref())),
         ];
         let answer = self.on_stream(&self.steps.scripts.append, &append.to, arguments).await?;
         let Some((said, mut parts)) = answer else { return Ok(Appended::Gone) };
