@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::outlet::{Buffer, Outlet};
 use crate::domain::{Event, EventId, EventNumber, Fence, StreamKey, StreamKind};
 use crate::ports::Tail;
-use crate::protocol::sse::Frame;
+use crate::protocol::sse::{Frame, retry_line};
 use crate::telemetry::StreamEnd;
 
 /// How many early events wait for a gap to close; more are read from the log again.
@@ -187,13 +187,14 @@ impl LocalStream {
         writer.fence.filter(|_| !writer.silent).map(|fence| (fence, writer.written))
     }
 
-    /// Ends the stream with a hint when to come back, as far as the client understands one.
+    /// Ends the stream with a hint when to come back, in a form that does its client no harm.
     pub(crate) fn end_with_retry(&self, end: StreamEnd, retry: Duration) {
-        let writer = self.lock();
-        let understood = self.framing.primes || self.key.stream.kind() == StreamKind::HttpSse;
-        let hint = understood.then(|| Frame { retry: Some(retry), ..Frame::default() }.encode());
-        drop(writer);
-        self.outlet.end_with(end, hint);
+        let hint = if self.framing.primes {
+            Frame { retry: Some(retry), ..Frame::default() }.encode()
+        } else {
+            retry_line(retry)
+        };
+        self.outlet.end_with(end, Some(hint));
     }
 
     /// A message outside the log: it has no id and is not repeated.
