@@ -14,9 +14,11 @@ use super::live::Live;
 use super::server::Server;
 use super::stream::{Delivered, Framing, LocalStream, Opening};
 use super::{Error, Hub};
-use crate::domain::{Binding, EventId, EventNumber, Fence, Limit, StreamId, StreamKey, StreamKind};
+use crate::domain::{
+    Binding, EventId, EventNumber, Fence, Limit, RunningRecord, StreamId, StreamKey, StreamKind,
+};
 use crate::ports::{Attach, Attached, Envelope, StoreError, Tail, Takeover};
-use crate::protocol::jsonrpc::{self, Id, codes};
+use crate::protocol::jsonrpc::{self, Id, Message, codes};
 use crate::protocol::sse::{Frame, KEEP_ALIVE};
 use crate::telemetry::{ResumeEnd, StreamEnd};
 
@@ -144,6 +146,7 @@ impl Hub {
                 if stream.bound(fence, &tail, &opening) == Delivered::Gap {
                     self.close_gap(live, &stream);
                 }
+                tell_if_orphaned(&stream, &tail, &running);
                 self.look_after(live, key, running);
                 self.catch_up_on_hints(live, &stream, last_bound).await;
                 Ok(Attempt::Bound(body, upstream_event))
@@ -309,12 +312,8 @@ impl Attempt {
 
 /// An error for each request that the lost stream was to answer.
 fn lost_requests(stream: &StreamId) -> Attachment {
-    let ids: Vec<_> = stream.carried_requests().iter().filter_map(|json| Id::parse(json).ok()).collect();
-    if ids.is_empty() {
-        return Attachment::Ended;
-    }
     let mut frames = BytesMut::new();
-    for id in ids {
+    for id in carried(stream) {
         let text =
             "The answer can't be replayed: the gateway's log no longer reaches back to your Last-Event-ID";
         let error = jsonrpc::error(Some(&id), codes::SERVER, text, None);
@@ -322,7 +321,28 @@ fn lost_requests(stream: &StreamId) -> Attachment {
             &Frame { event: Some("message"), data: Some(&error), ..Frame::default() }.encode(),
         );
     }
-    Attachment::Once(frames.freeze())
+    if frames.is_empty() { Attachment::Ended } else { Attachment::Once(frames.freeze()) }
+}
+
+fn carried(stream: &StreamId) -> Vec<Id> {
+    stream.carried_requests().iter().filter_map(|json| Id::parse(json).ok()).collect()
+}
+
+/// A POST's stream that did not end, and towards which nothing runs: its runner died or could not log the
+/// answer, and the record's time is over. Nothing will ever come, and its client is told so (P5).
+pub(super) fn tell_if_orphaned(stream: &LocalStream, tail: &Tail, running: &[RunningRecord]) {
+    if stream.key.stream.kind() != StreamKind::Post || tail.ended || !running.is_empty() {
+        return;
+    }
+    tracing::warn!(stream = %stream.key, "nothing runs any more towards a stream without its answer");
+    let said = tail.events.iter().filter_map(|event| Message::parse(event.payload.clone()).ok());
+    let answered: Vec<_> =
+        said.filter(Message::is_response).filter_map(|answer| answer.id().cloned()).collect();
+    for id in carried(&stream.key.stream).into_iter().filter(|id| !answered.contains(id)) {
+        let text = "The request's time is over, and the gateway has no answer to it; it may have run";
+        stream.push_unlogged(&jsonrpc::error(Some(&id), codes::SERVER, text, None));
+    }
+    stream.outlet.end(StreamEnd::Finished);
 }
 
 /// Says that messages may be missing, and what may have changed unseen.

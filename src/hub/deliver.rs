@@ -23,9 +23,13 @@ impl Hub {
         let appended = loop {
             match self.store().append(append).await {
                 Ok(appended) => break appended,
-                Err(err) if Instant::now() + delay >= until => return Err(err.into()),
+                Err(err) if Instant::now() + delay >= until || self.inner.abandon.is_cancelled() => {
+                    return Err(err.into());
+                }
                 Err(StoreError::Unavailable | StoreError::Unknown) => {
-                    tokio::time::sleep(delay.mul_f64(0.5 + fastrand::f64())).await;
+                    let pause = delay.mul_f64(0.5 + fastrand::f64());
+                    // A node that ends tries once more.
+                    let _ = self.inner.abandon.run_until_cancelled(tokio::time::sleep(pause)).await;
                     delay = (delay * 2).min(Duration::from_secs(1));
                 }
             }

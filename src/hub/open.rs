@@ -113,7 +113,8 @@ impl Hub {
         self.inner.tasks.spawn(async move {
             let _gauge = hub.inner.metrics.exchange();
             let payload = hub.answer_initialize(&server, &live, &caller, &request).await;
-            hub.append_once(stream, payload, Some((id, fence))).await;
+            // As long as the record lives: nobody else has the answer (P4).
+            hub.append_within(server.requests.timeout_max, stream, payload, Some((id, fence))).await;
         });
         Ok(Reply::Accepted)
     }

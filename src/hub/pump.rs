@@ -58,7 +58,7 @@ impl Hub {
         if handle.session.is_none() || to.kind() == StreamKind::Post {
             return;
         }
-        let Some(stop) = live.start_pump() else { return };
+        let Some(pumping) = live.start_pump() else { return };
         let (hub, server, live, to) = (self.clone(), server.clone(), live.clone(), to.clone());
         self.inner.tasks.spawn_until_stopped(async move {
             let pump = Pump {
@@ -71,7 +71,9 @@ impl Hub {
                 fence: None,
             };
             // Dropping it at any await loses at most what it had not appended: the upstream's log has it.
+            let stop = pumping.stop.clone();
             stop.run_until_cancelled(pump.run()).await;
+            drop(pumping);
         });
     }
 }
@@ -109,7 +111,6 @@ impl Pump {
             failures = if started.elapsed() >= GOOD_AFTER { 0 } else { failures + 1 };
             tokio::time::sleep(self.server.upstream.reconnect_delay(failures, retry)).await;
         }
-        self.live.pump_ended();
     }
 
     /// Reads on under the last binding when the client went: somebody may come back.

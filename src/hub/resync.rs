@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 
 use super::Hub;
+use super::attach::tell_if_orphaned;
 use super::live::Live;
 use super::stream::LocalStream;
 use crate::ports::{Attach, Attached};
@@ -42,6 +43,7 @@ impl Hub {
         match self.store().attach(&attach).await {
             Ok(Attached::Bound { tail, running, upstream_event, .. }) => {
                 self.inner.metrics.delivered(stream.caught_up(&tail));
+                tell_if_orphaned(stream, &tail, &running);
                 self.look_after(live, &stream.key, running);
                 self.ensure_pump(live, &stream.key.stream, upstream_event).await;
             }

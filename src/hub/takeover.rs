@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Hub;
 use super::call::Call;
 use super::exchange::{Asked, Exchange};
-use super::live::Live;
+use super::live::{Live, Running};
 use super::nodes::Health;
 use super::post::Form;
 use crate::domain::{RunningRecord, StreamKey};
@@ -54,15 +54,17 @@ impl Hub {
         self.inner.metrics.took_over(if resumes { TakeoverEnd::Resumed } else { TakeoverEnd::Error });
         let requests = vec![taken.request.clone()];
         // A limit is no reason to let it go: it ran before.
-        let entered = live.enter_requests(&requests, usize::MAX);
-        let cancel = entered.ok().and_then(|mut cancels| cancels.pop()).unwrap_or_default();
+        let entered = live.enter_requests(&requests, usize::MAX).ok().and_then(|mut entered| entered.pop());
+        let cancel = entered.as_ref().map(Running::cancel).unwrap_or_default();
         let asked = Asked {
             calls: vec![Call::taken_over(self, &server, &live, &taken, id, cancel)],
             requests,
+            entered: vec![entered],
             form: Form::Json,
             batch: false,
             primes: false,
             times: server.requests.clone(),
+            lifetime: taken.time_left(),
         };
         Exchange::taken_over(self, &live, asked, stream, taken.fence).run().await;
     }

@@ -23,6 +23,8 @@ pub(crate) struct Faults {
     pub away: AtomicBool,
     /// Every append runs, and its answer is lost once: the caller repeats it.
     pub forgetful: AtomicBool,
+    /// Every append takes a while.
+    pub slow: AtomicBool,
     /// The bus takes messages and loses them.
     pub deaf: AtomicBool,
     lost_last: AtomicBool,
@@ -110,6 +112,9 @@ impl SessionStore for FaultyStore {
         Box::pin(async move {
             self.faults.takes("append");
             self.faults.store()?;
+            if self.faults.slow.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             let appended = self.store.append(append).await;
             let forgetful = self.faults.forgetful.load(Ordering::SeqCst);
             if forgetful && !self.faults.lost_last.fetch_xor(true, Ordering::SeqCst) {
