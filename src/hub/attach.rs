@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{SemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::body::StreamBody;
@@ -65,11 +65,10 @@ impl Hub {
         let key = StreamKey { session: live.id.clone(), stream };
         // A position on the other transport's stream was never given out on this one.
         let foreign = key.stream.kind() != StreamKind::Post && key.stream != own;
-        let attached =
-            if foreign { Ok(Attempt::Lost(None)) } else { self.bind(live, &key, number, wanted, &[]).await };
-        let attempt = match attached {
-            Err(Error::Store(_)) if wanted.position.is_some() => Attempt::Postponed,
-            other => other?,
+        let attempt = if foreign {
+            Attempt::Lost(None)
+        } else {
+            self.bind(live, &key, number, wanted, Vec::new()).await?
         };
         if wanted.position.is_some() {
             self.inner.metrics.resumed(attempt.resume_end());
@@ -85,11 +84,10 @@ impl Hub {
             Attempt::Lost(top) => {
                 tracing::info!(stream = %key, ?top, "a stream can't be resumed; the client is told and gets a new one");
                 let key = StreamKey { session: live.id.clone(), stream: own };
-                match self.bind(live, &key, None, wanted, &loss_notices(live)).await? {
+                match self.bind(live, &key, None, wanted, loss_notices(live)).await? {
                     Attempt::Bound(body, from) => (body, from),
-                    Attempt::Ended | Attempt::Lost(_) | Attempt::Postponed => {
-                        return Err(StoreError::Unknown.into());
-                    }
+                    Attempt::Postponed => return Ok(Attachment::Once(self.come_again(wanted.position))),
+                    Attempt::Ended | Attempt::Lost(_) => return Err(StoreError::Unknown.into()),
                 }
             }
         };
@@ -99,22 +97,50 @@ impl Hub {
         Ok(Attachment::Stream(body))
     }
 
+    /// Binds in a task of its own, to the end: a client that goes meanwhile drops the body, which gives
+    /// back what was bound.
     async fn bind(
         &self,
         live: &Arc<Live>,
         key: &StreamKey,
         position: Option<EventNumber>,
         wanted: Wanted<'_>,
-        notices: &[Bytes],
+        notices: Vec<Bytes>,
     ) -> Result<Attempt, Error> {
-        let Some(_turn) = self.turn_to_attach(position.is_some()).await else {
-            return if position.is_some() {
-                Ok(Attempt::Postponed)
-            } else {
-                Err(self.limit(Limit::Attaches))
-            };
+        let resumes = wanted.position.is_some();
+        let binding = Bind {
+            live: live.clone(),
+            key: key.clone(),
+            position,
+            resumes,
+            primes: wanted.primes,
+            endpoint: wanted.endpoint.map(str::to_owned),
+            notices,
         };
-        let (stream, body) = self.local_stream(live, key, wanted.primes)?;
+        let (mut send, bound) = oneshot::channel();
+        let hub = self.clone();
+        self.inner.tasks.spawn(async move {
+            let attempt = tokio::select! {
+                // Nobody waits any more, and nothing was asked yet.
+                () = send.closed() => return,
+                turn = hub.turn_to_attach(resumes) => match turn {
+                    Some(_turn) => hub.bind_now(binding).await,
+                    None if resumes => Ok(Attempt::Postponed),
+                    None => Err(hub.limit(Limit::Attaches)),
+                },
+            };
+            let _ = send.send(attempt);
+        });
+        match bound.await.unwrap_or(Err(Error::Abandoned("its stream could not be bound"))) {
+            Err(Error::Store(_)) if resumes => Ok(Attempt::Postponed),
+            other => other,
+        }
+    }
+
+    async fn bind_now(&self, binding: Bind) -> Result<Attempt, Error> {
+        let Bind { live, key, position, resumes, primes, endpoint, notices } = binding;
+        let (live, key) = (&live, &key);
+        let (stream, body) = self.local_stream(live, key, primes, resumes)?;
         if self.inner.config.streams.keep_alive.is_some() {
             stream.outlet.push_replayed(Bytes::from_static(KEEP_ALIVE));
         }
@@ -141,7 +167,7 @@ impl Hub {
                     let rebound = Envelope::Rebound { stream: key.clone(), fence, takeover };
                     let _ = self.inner.mail.announce(rebound).await;
                 }
-                let opening = Opening { endpoint: wanted.endpoint, notices };
+                let opening = Opening { endpoint: endpoint.as_deref(), notices: &notices };
                 self.inner.metrics.replayed(tail.events.len());
                 if stream.bound(fence, &tail, &opening) == Delivered::Gap {
                     self.close_gap(live, &stream);
@@ -213,17 +239,19 @@ impl Hub {
         }
     }
 
-    /// A stream's local entry, made before anything can be sent to it.
+    /// A stream's local entry, made before anything can be sent to it; `replaces` says that it ends
+    /// the older ones of its name.
     pub(super) fn local_stream(
         &self,
         live: &Arc<Live>,
         key: &StreamKey,
         primes: bool,
+        replaces: bool,
     ) -> Result<(Arc<LocalStream>, StreamBody), Error> {
         let place = self.stream_place(key.stream.kind())?;
         let framing = Framing { primes, retry: self.retry() };
         let stream = Arc::new(LocalStream::new(key.clone(), framing, self.inner.config.streams.buffer));
-        if !live.enter_stream(&stream, self.inner.config.streams_per_session_max) {
+        if !live.enter_stream(&stream, self.inner.config.streams_per_session_max, replaces) {
             return Err(self.limit(Limit::StreamsPerSession));
         }
         let body = StreamBody::session(self, place, live.clone(), stream.clone());
@@ -260,11 +288,16 @@ impl Hub {
 
     /// Whether a socket of this stream is here, and hears.
     pub(super) async fn promote_silent(&self, live: &Arc<Live>, name: &StreamId) -> bool {
-        if live.holder(name).is_some() {
+        // What has ended and is not gone yet neither hears nor may take the stream from whoever does.
+        let open = live.streams_named(name).into_iter().filter(|stream| stream.outlet.ended().is_none());
+        let (silent, hearing): (Vec<_>, Vec<_>) = open.partition(|stream| stream.is_silent());
+        if !hearing.is_empty() {
             return true;
         }
-        let silent = live.streams_named(name).into_iter().filter(|stream| stream.is_silent());
-        let Some(stream) = silent.max_by_key(|stream| stream.fence()) else { return false };
+        let Some(stream) = silent.into_iter().max_by_key(|stream| stream.fence()) else { return false };
+        if !stream.promote() {
+            return true;
+        }
         let attach = Attach {
             stream: stream.key.clone(),
             node: self.inner.node.clone(),
@@ -275,8 +308,15 @@ impl Hub {
         match self.store().attach(&attach).await {
             Ok(Attached::Bound { fence, tail, previous, upstream_event, .. }) => {
                 self.displace(live, &stream, fence, previous, Takeover::Second).await;
-                stream.promoted(fence, &tail);
-                self.ensure_pump(live, name, upstream_event).await;
+                if stream.promoted(fence, &tail) == Delivered::Gap {
+                    self.close_gap(live, &stream);
+                }
+                if live.has_stream(&stream) {
+                    self.ensure_pump(live, name, upstream_event).await;
+                } else if let Err(error) = self.store().release(&stream.key, fence).await {
+                    // It went meanwhile, and was released under the fence it had then.
+                    tracing::debug!(stream = %stream.key, %error, "a binding was not given back");
+                }
             }
             Ok(_) | Err(_) => stream.end_with_retry(StreamEnd::Failed, self.retry()),
         }
@@ -288,6 +328,18 @@ impl Hub {
         let id = position.map(ToString::to_string);
         Frame { id: id.as_deref(), retry: Some(self.retry()), data: Some(b""), ..Frame::default() }.encode()
     }
+}
+
+/// What is to be bound.
+struct Bind {
+    live: Arc<Live>,
+    key: StreamKey,
+    position: Option<EventNumber>,
+    /// The client comes back, if not to this stream: it is told to come again rather than refused.
+    resumes: bool,
+    primes: bool,
+    endpoint: Option<String>,
+    notices: Vec<Bytes>,
 }
 
 enum Attempt {

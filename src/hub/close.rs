@@ -32,15 +32,18 @@ impl Hub {
         Ok(())
     }
 
-    /// An HTTP+SSE session whose stream did not come back (S5).
-    pub(super) async fn close_if_unbound(&self, id: &SessionId) {
+    /// An HTTP+SSE session whose stream did not come back (S5). False if the store gave no answer.
+    pub(super) async fn close_if_unbound(&self, id: &SessionId) -> bool {
         let condition = CloseIf::Unbound(crate::domain::StreamId::http_sse());
         match self.store().close(id, &condition).await {
             Ok(Some(closed)) => self.closed(closed, SessionEnd::StreamGone).await,
             Ok(None) => {}
-            // Its idle life ends it later.
-            Err(error) => tracing::debug!(session = %id, %error, "an abandoned session is not closed yet"),
+            Err(error) => {
+                tracing::debug!(session = %id, %error, "an abandoned session is not closed yet");
+                return false;
+            }
         }
+        true
     }
 
     /// Takes back what was opened a moment ago.
@@ -113,9 +116,11 @@ impl Hub {
 
     /// Whether an answer is under way that its client would not look for elsewhere.
     pub(super) fn answers_here(&self, stream: &LocalStream) -> bool {
-        if self.is_shared() && stream.resumes() {
-            return false;
-        }
+        !(self.is_shared() && stream.resumes()) && self.awaits_answer(stream)
+    }
+
+    /// Whether an answer is under way on this stream.
+    pub(super) fn awaits_answer(&self, stream: &LocalStream) -> bool {
         match stream.key.stream.kind() {
             StreamKind::Post => true,
             StreamKind::HttpSse => {

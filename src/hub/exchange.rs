@@ -222,7 +222,7 @@ impl Exchange {
         let Outbound::Quiet(finals) = &mut self.outbound else { return };
         let finals = std::mem::take(finals);
         let key = StreamKey { session: self.live.id.clone(), stream: StreamId::post(&self.requests) };
-        let local = match self.hub.local_stream(&self.live, &key, self.primes) {
+        let local = match self.hub.local_stream(&self.live, &key, self.primes, false) {
             Ok(local) => local,
             Err(error) => {
                 return self.stay_quiet(finals, &error);

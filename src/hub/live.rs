@@ -141,10 +141,14 @@ impl Live {
         self.used.swap(false, Ordering::Relaxed) || !state.streams.is_empty() || !state.running.is_empty()
     }
 
-    /// Enters a stream with a socket here; false if there are `limit` already.
-    pub(super) fn enter_stream(&self, stream: &Arc<LocalStream>, limit: usize) -> bool {
+    /// Enters a stream with a socket here; false if there are `limit` already, not counting those that
+    /// end anyway: with `replaces`, also the older ones of its name.
+    pub(super) fn enter_stream(&self, stream: &Arc<LocalStream>, limit: usize, replaces: bool) -> bool {
         let mut state = self.state();
-        let fits = state.streams.len() < limit;
+        let stays = |known: &&Arc<LocalStream>| {
+            known.outlet.ended().is_none() && !(replaces && known.key == stream.key)
+        };
+        let fits = state.streams.iter().filter(stays).count() < limit;
         if fits {
             state.streams.push(stream.clone());
         }
@@ -160,6 +164,10 @@ impl Live {
         {
             pump.unheld_since = Some(Instant::now());
         }
+    }
+
+    pub(super) fn has_stream(&self, stream: &Arc<LocalStream>) -> bool {
+        self.state().streams.iter().any(|known| Arc::ptr_eq(known, stream))
     }
 
     pub(super) fn streams(&self) -> Vec<Arc<LocalStream>> {

@@ -29,7 +29,7 @@ mod stream;
 mod takeover;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -123,6 +123,8 @@ struct Inner {
     nodes: nodes::Nodes,
     /// Asks for a look at all streams: something may have been missed.
     resync: tokio::sync::Notify,
+    /// The store's time in ms when hints were last looked for because some may have been lost.
+    hints_looked_ms: AtomicU64,
     servers: Servers,
     metrics: Metrics,
     tasks: Tasks,
@@ -161,6 +163,7 @@ impl Hub {
             mail: mail::Mail::new(parts.node.clone(), parts.bus.clone()),
             nodes: nodes::Nodes::default(),
             resync: tokio::sync::Notify::new(),
+            hints_looked_ms: AtomicU64::new(0),
             node: parts.node,
             store: parts.store,
             bus: parts.bus,
@@ -179,6 +182,7 @@ impl Hub {
         hub.inner.tasks.spawn_until_stopped(hub.clone().keep_lease());
         hub.inner.tasks.spawn_until_stopped(hub.clone().keep_tally());
         hub.inner.tasks.spawn_until_stopped(hub.clone().keep_in_sync());
+        hub.inner.tasks.spawn_until_stopped(hub.clone().keep_streams());
         hub.inner.tasks.spawn_until_stopped(hub.clone().keep_house());
         // Not dropped at the stop: what is released last is released too.
         hub.inner.tasks.spawn(hub.clone().release_streams());

@@ -128,6 +128,45 @@ async fn a_post_stream_without_events_ends_by_idle_life_and_goes_on_when_resumed
     assert_eq!((steps(&rest), rest.len()), (vec![1], 2));
 }
 
+#[tokio::test]
+async fn a_post_stream_whose_client_would_not_come_back_waits_for_its_answer() {
+    let settings = [("streams.idle_timeout", "500ms"), ("requests.json_wait", "0s")];
+    let (hand, _gateway, client) = by_hand("2025-06-18", &settings).await;
+    let mut stream = client.streamed(&call(1)).await;
+    let answer = hand.take("tools/call").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    answer.finish().await;
+    assert_eq!(stream.rest().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_modern_request_is_not_idle_while_its_answer_is_awaited() {
+    let hand = Hand::start().await;
+    let settings = [
+        ("streams.idle_timeout", "500ms"),
+        ("requests.json_wait", "0s"),
+        ("servers.default.era", "modern"),
+    ];
+    let gateway = Gateway::start(&hand.upstream.url, &settings).await;
+    let meta = value!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let params = value!({ "name": "x", "_meta": meta });
+    let body = value!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params }).to_string();
+    let mut headers = POST.to_vec();
+    headers.extend([("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "x")]);
+    let mut stream = Stream::new(gateway.client().send("POST", "/mcp", &headers, &body).await);
+    let answer = hand.take("tools/call").await;
+    for number in 0..8 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        answer.say(&step(number)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    answer.finish().await;
+    assert_eq!(stream.rest().await.len(), 9);
+}
+
 fn fat(number: u64) -> Value {
     let mut fat = step(number);
     fat["params"]["padding"] = value!("x".repeat(100_000));
