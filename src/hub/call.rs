@@ -334,11 +334,7 @@ impl Call {
         }
         let params = format!(r#"{{"requestId":{},"reason":"{why}"}}"#, self.id.as_json());
         let cancel = jsonrpc::notification("notifications/cancelled", Some(&params));
-        let upstream = self.server.upstream.clone();
-        self.hub.inner.tasks.spawn(async move {
-            // Best effort: the client has its answer.
-            let _ = upstream.notify(Some(&handle), cancel, &HeaderMap::new()).await;
-        });
+        self.hub.cancel_upstream(&self.server, handle, cancel);
     }
 
     /// Keeps what must be restored if the upstream loses its session.

@@ -6,15 +6,11 @@ use std::sync::Arc;
 use super::body::Held;
 use super::deliver::end_streams;
 use super::live::Live;
-use super::server::Server;
 use super::stream::LocalStream;
 use super::{Error, Hub};
-use crate::domain::{SessionId, StreamKind, UpstreamHandle};
+use crate::domain::{SessionId, StreamKind};
 use crate::ports::{CloseIf, Closed, Durability, Envelope, Query};
 use crate::telemetry::{SessionEnd, StreamEnd};
-
-/// Upstream sessions that are ended at the same time.
-pub(super) const CLOSES_AT_ONCE: usize = 64;
 
 /// Sessions that a leaving node reads at a time.
 const PAGE: usize = 1000;
@@ -69,20 +65,6 @@ impl Hub {
         if let (Some(server), Some(handle)) = (server, closed.session.upstream) {
             self.close_upstream(&server, handle);
         }
-    }
-
-    /// Tells an upstream that its session is over, in the background.
-    pub(super) fn close_upstream(&self, server: &Server, handle: UpstreamHandle) {
-        if handle.session.is_none() {
-            return;
-        }
-        let (upstream, closes) = (server.upstream.clone(), self.inner.closes.clone());
-        self.inner.tasks.spawn(async move {
-            let Ok(_permit) = closes.acquire().await else { return };
-            if let Err(error) = upstream.close(&handle).await {
-                tracing::debug!(upstream = upstream.name(), %error, "an upstream session could not be ended");
-            }
-        });
     }
 
     /// Whether other nodes can go on with what this one leaves.

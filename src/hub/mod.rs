@@ -10,6 +10,7 @@ mod deadline;
 mod deliver;
 mod error;
 mod exchange;
+mod farewell;
 mod inbox;
 mod janitor;
 mod live;
@@ -133,7 +134,7 @@ struct Inner {
     streams: AtomicUsize,
     releases: body::Releases,
     graces: janitor::Graces,
-    closes: Arc<tokio::sync::Semaphore>,
+    farewells: farewell::Farewells,
     /// Streams that are being bound.
     attaches: tokio::sync::Semaphore,
     /// Fires when running requests have to end, answered or not.
@@ -159,6 +160,7 @@ impl Hub {
         let inner = Inner {
             attaches: tokio::sync::Semaphore::new(parts.config.attaches_max),
             registry: Registry::new(parts.config.cache_ttl),
+            farewells: farewell::Farewells::new(&parts.servers),
             config: parts.config,
             mail: mail::Mail::new(parts.node.clone(), parts.bus.clone()),
             nodes: nodes::Nodes::default(),
@@ -174,7 +176,6 @@ impl Hub {
             streams: AtomicUsize::new(0),
             releases: body::Releases::default(),
             graces: janitor::Graces::default(),
-            closes: Arc::new(tokio::sync::Semaphore::new(close::CLOSES_AT_ONCE)),
             abandon: CancellationToken::new(),
         };
         let hub = Self { inner: Arc::new(inner) };

@@ -176,7 +176,8 @@ async fn p3_a_dead_nodes_call_is_taken_over_once_however_often_its_client_comes_
     let position = stream.position.clone().unwrap();
     two.doomed.kill();
     drop(answer);
-    wait_until("it is known to be dead", || two.other.metric("holdfast_node_deaths_total") == Some(1.0)).await;
+    wait_until("it is known to be dead", || two.other.metric("holdfast_node_deaths_total") == Some(1.0))
+        .await;
     two.faults.slow("steal", Duration::from_millis(500));
     let first = Stream::new(elsewhere.get(Some(&position)).await);
     drop(first);

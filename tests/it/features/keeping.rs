@@ -142,11 +142,8 @@ async fn a_post_stream_whose_client_would_not_come_back_waits_for_its_answer() {
 #[tokio::test]
 async fn a_modern_request_is_not_idle_while_its_answer_is_awaited() {
     let hand = Hand::start().await;
-    let settings = [
-        ("streams.idle_timeout", "500ms"),
-        ("requests.json_wait", "0s"),
-        ("servers.default.era", "modern"),
-    ];
+    let settings =
+        [("streams.idle_timeout", "500ms"), ("requests.json_wait", "0s"), ("servers.default.era", "modern")];
     let gateway = Gateway::start(&hand.upstream.url, &settings).await;
     let meta = value!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",

@@ -9,8 +9,8 @@ use serde_json::{Value, json as value};
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{
-    Client, Faults, Gateway, Hand, Upstream, accepted, call, configured, faulty, initialized, json, status,
-    step, steps, wait_until,
+    Client, Gateway, Hand, Upstream, accepted, call, configured, faulty, initialized, json, status, step,
+    steps, wait_until,
 };
 
 async fn by_hand(settings: &[(&'static str, &str)]) -> (Hand, Gateway, Client) {
@@ -221,7 +221,7 @@ async fn babbling() -> Upstream {
 async fn slowly_logging(upstream: &Upstream, settings: &[(&'static str, &str)]) -> Gateway {
     let config = configured(&upstream.url, settings);
     let (shared, faults) = faulty(Shared::memory(&config));
-    Faults::set(&faults.slow, true);
+    faults.delay("append", Duration::from_millis(5), usize::MAX);
     Gateway::start_on(&config, shared).await
 }
 
