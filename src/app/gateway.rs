@@ -231,7 +231,10 @@ impl Gateway {
         self.until(Instant::now() + LAST_MOMENT, Hub::runs_nothing).await;
         self.hub.end_streams();
         self.until(Instant::now() + LAST_MOMENT, Hub::is_quiet).await;
+        self.hub.leave_upstreams();
         let _ = tokio::time::timeout_at(last, self.hub.close_own_sessions()).await;
+        self.until(last, Hub::has_said_farewell).await;
+        self.hub.end_farewells();
         let _ = tokio::time::timeout(LAST_MOMENT, self.hub.leave()).await;
         let ending = self.tasks.finish(LAST_MOMENT.max(last.saturating_duration_since(Instant::now()))).await;
         self.lifecycle.advance(Phase::Stopped);

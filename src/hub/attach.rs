@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{SemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::body::StreamBody;
@@ -14,9 +14,11 @@ use super::live::Live;
 use super::server::Server;
 use super::stream::{Delivered, Framing, LocalStream, Opening};
 use super::{Error, Hub};
-use crate::domain::{Binding, EventId, EventNumber, Fence, Limit, StreamId, StreamKey, StreamKind};
+use crate::domain::{
+    Binding, EventId, EventNumber, Fence, Limit, RunningRecord, StreamId, StreamKey, StreamKind,
+};
 use crate::ports::{Attach, Attached, Envelope, StoreError, Tail, Takeover};
-use crate::protocol::jsonrpc::{self, Id, codes};
+use crate::protocol::jsonrpc::{self, Id, Message, codes};
 use crate::protocol::sse::{Frame, KEEP_ALIVE};
 use crate::telemetry::{ResumeEnd, StreamEnd};
 
@@ -63,11 +65,10 @@ impl Hub {
         let key = StreamKey { session: live.id.clone(), stream };
         // A position on the other transport's stream was never given out on this one.
         let foreign = key.stream.kind() != StreamKind::Post && key.stream != own;
-        let attached =
-            if foreign { Ok(Attempt::Lost(None)) } else { self.bind(live, &key, number, wanted, &[]).await };
-        let attempt = match attached {
-            Err(Error::Store(_)) if wanted.position.is_some() => Attempt::Postponed,
-            other => other?,
+        let attempt = if foreign {
+            Attempt::Lost(None)
+        } else {
+            self.bind(live, &key, number, wanted, Vec::new()).await?
         };
         if wanted.position.is_some() {
             self.inner.metrics.resumed(attempt.resume_end());
@@ -83,11 +84,10 @@ impl Hub {
             Attempt::Lost(top) => {
                 tracing::info!(stream = %key, ?top, "a stream can't be resumed; the client is told and gets a new one");
                 let key = StreamKey { session: live.id.clone(), stream: own };
-                match self.bind(live, &key, None, wanted, &loss_notices(live)).await? {
+                match self.bind(live, &key, None, wanted, loss_notices(live)).await? {
                     Attempt::Bound(body, from) => (body, from),
-                    Attempt::Ended | Attempt::Lost(_) | Attempt::Postponed => {
-                        return Err(StoreError::Unknown.into());
-                    }
+                    Attempt::Postponed => return Ok(Attachment::Once(self.come_again(wanted.position))),
+                    Attempt::Ended | Attempt::Lost(_) => return Err(StoreError::Unknown.into()),
                 }
             }
         };
@@ -97,22 +97,51 @@ impl Hub {
         Ok(Attachment::Stream(body))
     }
 
+    /// Binds in a task of its own, to the end: a client that goes meanwhile drops the body, which gives
+    /// back what was bound.
     async fn bind(
         &self,
         live: &Arc<Live>,
         key: &StreamKey,
         position: Option<EventNumber>,
         wanted: Wanted<'_>,
-        notices: &[Bytes],
+        notices: Vec<Bytes>,
     ) -> Result<Attempt, Error> {
-        let Some(_turn) = self.turn_to_attach(position.is_some()).await else {
-            return if position.is_some() {
-                Ok(Attempt::Postponed)
-            } else {
-                Err(self.limit(Limit::Attaches))
-            };
+        let resumes = wanted.position.is_some();
+        let binding = Bind {
+            live: live.clone(),
+            key: key.clone(),
+            position,
+            resumes,
+            primes: wanted.primes,
+            endpoint: wanted.endpoint.map(str::to_owned),
+            notices,
         };
-        let (stream, body) = self.local_stream(live, key, wanted.primes)?;
+        let (mut send, bound) = oneshot::channel();
+        let hub = self.clone();
+        self.inner.tasks.spawn(async move {
+            let attempt = tokio::select! {
+                biased;
+                // Nobody waits any more, and nothing was asked yet.
+                () = send.closed() => return,
+                turn = hub.turn_to_attach(resumes) => match turn {
+                    Some(_turn) => hub.bind_now(binding).await,
+                    None if resumes => Ok(Attempt::Postponed),
+                    None => Err(hub.limit(Limit::Attaches)),
+                },
+            };
+            let _ = send.send(attempt);
+        });
+        match bound.await.unwrap_or(Err(Error::Abandoned("its stream could not be bound"))) {
+            Err(Error::Store(_)) if resumes => Ok(Attempt::Postponed),
+            other => other,
+        }
+    }
+
+    async fn bind_now(&self, binding: Bind) -> Result<Attempt, Error> {
+        let Bind { live, key, position, resumes, primes, endpoint, notices } = binding;
+        let (live, key) = (&live, &key);
+        let (stream, body) = self.local_stream(live, key, primes, resumes)?;
         if self.inner.config.streams.keep_alive.is_some() {
             stream.outlet.push_replayed(Bytes::from_static(KEEP_ALIVE));
         }
@@ -139,11 +168,12 @@ impl Hub {
                     let rebound = Envelope::Rebound { stream: key.clone(), fence, takeover };
                     let _ = self.inner.mail.announce(rebound).await;
                 }
-                let opening = Opening { endpoint: wanted.endpoint, notices };
+                let opening = Opening { endpoint: endpoint.as_deref(), notices: &notices };
                 self.inner.metrics.replayed(tail.events.len());
                 if stream.bound(fence, &tail, &opening) == Delivered::Gap {
                     self.close_gap(live, &stream);
                 }
+                tell_if_orphaned(&stream, &tail, &running);
                 self.look_after(live, key, running);
                 self.catch_up_on_hints(live, &stream, last_bound).await;
                 Ok(Attempt::Bound(body, upstream_event))
@@ -210,17 +240,19 @@ impl Hub {
         }
     }
 
-    /// A stream's local entry, made before anything can be sent to it.
+    /// A stream's local entry, made before anything can be sent to it; `replaces` says that it ends
+    /// the older ones of its name.
     pub(super) fn local_stream(
         &self,
         live: &Arc<Live>,
         key: &StreamKey,
         primes: bool,
+        replaces: bool,
     ) -> Result<(Arc<LocalStream>, StreamBody), Error> {
         let place = self.stream_place(key.stream.kind())?;
         let framing = Framing { primes, retry: self.retry() };
         let stream = Arc::new(LocalStream::new(key.clone(), framing, self.inner.config.streams.buffer));
-        if !live.enter_stream(&stream, self.inner.config.streams_per_session_max) {
+        if !live.enter_stream(&stream, self.inner.config.streams_per_session_max, replaces) {
             return Err(self.limit(Limit::StreamsPerSession));
         }
         let body = StreamBody::session(self, place, live.clone(), stream.clone());
@@ -257,11 +289,16 @@ impl Hub {
 
     /// Whether a socket of this stream is here, and hears.
     pub(super) async fn promote_silent(&self, live: &Arc<Live>, name: &StreamId) -> bool {
-        if live.holder(name).is_some() {
+        // What has ended and is not gone yet neither hears nor may take the stream from whoever does.
+        let open = live.streams_named(name).into_iter().filter(|stream| stream.outlet.ended().is_none());
+        let (silent, hearing): (Vec<_>, Vec<_>) = open.partition(|stream| stream.is_silent());
+        if !hearing.is_empty() {
             return true;
         }
-        let silent = live.streams_named(name).into_iter().filter(|stream| stream.is_silent());
-        let Some(stream) = silent.max_by_key(|stream| stream.fence()) else { return false };
+        let Some(stream) = silent.into_iter().max_by_key(|stream| stream.fence()) else { return false };
+        if !stream.promote() {
+            return true;
+        }
         let attach = Attach {
             stream: stream.key.clone(),
             node: self.inner.node.clone(),
@@ -272,8 +309,15 @@ impl Hub {
         match self.store().attach(&attach).await {
             Ok(Attached::Bound { fence, tail, previous, upstream_event, .. }) => {
                 self.displace(live, &stream, fence, previous, Takeover::Second).await;
-                stream.promoted(fence, &tail);
-                self.ensure_pump(live, name, upstream_event).await;
+                if stream.promoted(fence, &tail) == Delivered::Gap {
+                    self.close_gap(live, &stream);
+                }
+                if live.has_stream(&stream) {
+                    self.ensure_pump(live, name, upstream_event).await;
+                } else if let Err(error) = self.store().release(&stream.key, fence).await {
+                    // It went meanwhile, and was released under the fence it had then.
+                    tracing::debug!(stream = %stream.key, %error, "a binding was not given back");
+                }
             }
             Ok(_) | Err(_) => stream.end_with_retry(StreamEnd::Failed, self.retry()),
         }
@@ -285,6 +329,18 @@ impl Hub {
         let id = position.map(ToString::to_string);
         Frame { id: id.as_deref(), retry: Some(self.retry()), data: Some(b""), ..Frame::default() }.encode()
     }
+}
+
+/// What is to be bound.
+struct Bind {
+    live: Arc<Live>,
+    key: StreamKey,
+    position: Option<EventNumber>,
+    /// The client comes back, if not to this stream: it is told to come again rather than refused.
+    resumes: bool,
+    primes: bool,
+    endpoint: Option<String>,
+    notices: Vec<Bytes>,
 }
 
 enum Attempt {
@@ -309,12 +365,8 @@ impl Attempt {
 
 /// An error for each request that the lost stream was to answer.
 fn lost_requests(stream: &StreamId) -> Attachment {
-    let ids: Vec<_> = stream.carried_requests().iter().filter_map(|json| Id::parse(json).ok()).collect();
-    if ids.is_empty() {
-        return Attachment::Ended;
-    }
     let mut frames = BytesMut::new();
-    for id in ids {
+    for id in carried(stream) {
         let text =
             "The answer can't be replayed: the gateway's log no longer reaches back to your Last-Event-ID";
         let error = jsonrpc::error(Some(&id), codes::SERVER, text, None);
@@ -322,7 +374,28 @@ fn lost_requests(stream: &StreamId) -> Attachment {
             &Frame { event: Some("message"), data: Some(&error), ..Frame::default() }.encode(),
         );
     }
-    Attachment::Once(frames.freeze())
+    if frames.is_empty() { Attachment::Ended } else { Attachment::Once(frames.freeze()) }
+}
+
+fn carried(stream: &StreamId) -> Vec<Id> {
+    stream.carried_requests().iter().filter_map(|json| Id::parse(json).ok()).collect()
+}
+
+/// A POST's stream that did not end, and towards which nothing runs: its runner died or could not log the
+/// answer, and the record's time is over. Nothing will ever come, and its client is told so (P5).
+pub(super) fn tell_if_orphaned(stream: &LocalStream, tail: &Tail, running: &[RunningRecord]) {
+    if stream.key.stream.kind() != StreamKind::Post || tail.ended || !running.is_empty() {
+        return;
+    }
+    tracing::warn!(stream = %stream.key, "nothing runs any more towards a stream without its answer");
+    let said = tail.events.iter().filter_map(|event| Message::parse(event.payload.clone()).ok());
+    let answered: Vec<_> =
+        said.filter(Message::is_response).filter_map(|answer| answer.id().cloned()).collect();
+    for id in carried(&stream.key.stream).into_iter().filter(|id| !answered.contains(id)) {
+        let text = "The request's time is over, and the gateway has no answer to it; it may have run";
+        stream.push_unlogged(&jsonrpc::error(Some(&id), codes::SERVER, text, None));
+    }
+    stream.outlet.end(StreamEnd::Finished);
 }
 
 /// Says that messages may be missing, and what may have changed unseen.

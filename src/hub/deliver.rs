@@ -23,9 +23,13 @@ impl Hub {
         let appended = loop {
             match self.store().append(append).await {
                 Ok(appended) => break appended,
-                Err(err) if Instant::now() + delay >= until => return Err(err.into()),
+                Err(err) if Instant::now() + delay >= until || self.inner.abandon.is_cancelled() => {
+                    return Err(err.into());
+                }
                 Err(StoreError::Unavailable | StoreError::Unknown) => {
-                    tokio::time::sleep(delay.mul_f64(0.5 + fastrand::f64())).await;
+                    let pause = delay.mul_f64(0.5 + fastrand::f64());
+                    // A node that ends tries once more.
+                    let _ = self.inner.abandon.run_until_cancelled(tokio::time::sleep(pause)).await;
                     delay = (delay * 2).min(Duration::from_secs(1));
                 }
             }
@@ -67,13 +71,11 @@ impl Hub {
     pub(super) fn deliver_here(&self, to: &StreamKey, fence: Fence, event: &Event, last: bool) {
         let Some(live) = self.inner.registry.known(&to.session) else { return };
         for stream in live.streams_named(&to.stream) {
-            if stream.fence().is_none_or(|own| own == fence) {
-                match stream.deliver(event.clone(), last) {
-                    Delivered::Written(events) => self.inner.metrics.delivered(events),
-                    Delivered::Duplicate => self.inner.metrics.duplicate(),
-                    Delivered::Gap => self.close_gap(&live, &stream),
-                    Delivered::Waiting => {}
-                }
+            match stream.deliver(fence, event.clone(), last) {
+                Delivered::Written(events) => self.inner.metrics.delivered(events),
+                Delivered::Duplicate => self.inner.metrics.duplicate(),
+                Delivered::Gap => self.close_gap(&live, &stream),
+                Delivered::Waiting => {}
             }
         }
     }
@@ -88,12 +90,7 @@ impl Hub {
 /// Older sockets of a stream make room for the one bound under `fence`.
 pub(super) fn give_way(live: &Live, stream: &StreamKey, fence: Fence, takeover: Takeover) {
     for older in live.streams_named(&stream.stream) {
-        if older.fence().is_some_and(|own| own < fence) {
-            match takeover {
-                Takeover::Resumed => older.outlet.end(StreamEnd::Replaced),
-                Takeover::Second => older.fall_silent(fence),
-            }
-        }
+        older.give_way(fence, takeover);
     }
 }
 

@@ -15,11 +15,11 @@ use tokio::time::Instant;
 
 use super::attach::empty_tail;
 use super::call::{Call, Final, Step};
-use super::live::Live;
+use super::live::{Live, Running};
 use super::post::{Form, Reply};
 use super::stream::Opening;
 use super::{Error, Hub, RequestsConfig};
-use crate::domain::{Fence, RequestId, StreamId, StreamKey};
+use crate::domain::{Fence, RequestId, StreamId, StreamKey, StreamKind};
 use crate::ports::{Append, Appended, Begin, Begun, Mark, Producer};
 use crate::protocol::jsonrpc;
 use crate::upstream::Position;
@@ -45,6 +45,11 @@ pub(super) struct Exchange {
     positions: Vec<Option<String>>,
     /// Tells each call that it stands in the shared state.
     recorded: Vec<Arc<AtomicBool>>,
+    /// Each of the requests, until it has its answer.
+    entered: Vec<Option<Running>>,
+    /// For how long the shared state keeps them, and until when that is.
+    lifetime: Duration,
+    recorded_until: Instant,
     outbound: Outbound,
     producer: Producer,
 }
@@ -53,10 +58,13 @@ pub(super) struct Exchange {
 pub(super) struct Asked {
     pub requests: Vec<RequestId>,
     pub calls: Vec<Call>,
+    pub entered: Vec<Option<Running>>,
     pub form: Form,
     pub batch: bool,
     pub primes: bool,
     pub times: RequestsConfig,
+    /// How long the shared state is to remember that they run.
+    pub lifetime: Duration,
 }
 
 /// Where answers go.
@@ -96,7 +104,7 @@ impl Exchange {
     }
 
     fn with(hub: &Hub, live: &Arc<Live>, asked: Asked) -> Self {
-        let Asked { requests, calls, form, batch, primes, times } = asked;
+        let Asked { requests, calls, entered, form, batch, primes, times, lifetime } = asked;
         let requests_len = requests.len();
         let recorded = calls.iter().map(Call::recorded).collect();
         let mut steps = SelectAll::new();
@@ -120,6 +128,9 @@ impl Exchange {
             reply: None,
             positions: vec![None; requests_len],
             recorded,
+            entered,
+            lifetime,
+            recorded_until: Instant::now() + lifetime,
             outbound: Outbound::Quiet(Vec::new()),
             producer: Producer { id: fastrand::u64(..), sequence: 0 },
         }
@@ -129,7 +140,6 @@ impl Exchange {
     pub(super) async fn run(mut self) {
         let _gauge = self.hub.inner.metrics.exchange();
         if self.form == Form::OnHttpSse && !self.begin_on_session_stream().await {
-            self.live.leave_requests(&self.requests);
             return;
         }
         let wait = match self.form {
@@ -197,7 +207,9 @@ impl Exchange {
 
     async fn finish(&mut self, index: usize, last: Final) {
         // First: a client that has its answer may send the next request at once.
-        self.live.leave_requests(&self.requests[index..=index]);
+        if let Some(entered) = self.entered.get_mut(index) {
+            *entered = None;
+        }
         match &mut self.outbound {
             Outbound::Quiet(finals) => finals.push(last),
             Outbound::Stream { .. } => self.append(index, last.payload, true, last.event).await,
@@ -210,7 +222,7 @@ impl Exchange {
         let Outbound::Quiet(finals) = &mut self.outbound else { return };
         let finals = std::mem::take(finals);
         let key = StreamKey { session: self.live.id.clone(), stream: self.hub.post_stream(&self.requests) };
-        let local = match self.hub.local_stream(&self.live, &key, self.primes) {
+        let local = match self.hub.local_stream(&self.live, &key, self.primes, false) {
             Ok(local) => local,
             Err(error) => {
                 return self.stay_quiet(finals, &error);
@@ -266,13 +278,17 @@ impl Exchange {
             Ok(Begun::Duplicate(request)) => (Err(Error::Duplicate(request)), false),
             Err(error) => (Err(error), false),
         };
+        if !begun {
+            self.entered.clear();
+        }
         if let Some(waiting) = self.reply.take() {
             let _ = waiting.send(reply);
         }
         begun
     }
 
-    fn is_recorded(&self) {
+    fn is_recorded(&mut self) {
+        self.recorded_until = Instant::now() + self.lifetime;
         self.recorded.iter().for_each(|recorded| recorded.store(true, Ordering::Relaxed));
     }
 
@@ -281,7 +297,7 @@ impl Exchange {
             stream: key.clone(),
             requests: self.requests.clone(),
             runner: self.hub.inner.node.clone(),
-            lifetime: self.times.timeout_max + self.times.cancel_grace,
+            lifetime: self.lifetime,
             bind,
             // Of several, each is marked.
             upstream_event: self.positions.first().filter(|_| self.positions.len() == 1).cloned().flatten(),
@@ -301,16 +317,22 @@ impl Exchange {
             upstream_event: upstream_event.map(|event| Position { event, delivered: true }.to_text()),
             reader: None,
         };
-        let until = Instant::now() + self.hub.inner.config.own_timeout;
-        match self.hub.append(&append, until).await {
+        // Nobody else has what it says: a store that is away is asked for as long as it would remember.
+        match self.hub.append(&append, self.recorded_until).await {
             Ok(Appended::Logged { .. }) => {}
             Ok(Appended::Gone) => {
                 self.hub.end_locally(&self.live);
                 self.outbound = Outbound::Nowhere;
             }
             Ok(Appended::StaleFence | Appended::Ended) => {
-                tracing::info!(stream = %append.to, "another node runs this request by now");
+                tracing::info!(stream = %append.to, "another node runs this request by now, or its time is over");
                 self.outbound = Outbound::Nowhere;
+                // Whichever it is, a client that waits here is told by what the log says.
+                if append.to.stream.kind() == StreamKind::Post {
+                    for stream in self.live.streams_named(&append.to.stream) {
+                        self.hub.resync(&self.live, &stream).await;
+                    }
+                }
             }
             Err(error) => {
                 tracing::error!(stream = %append.to, %error, "an answer could not be logged");
@@ -324,7 +346,7 @@ impl Exchange {
 
     /// Nothing was said yet, and nothing can be: the client hears why, the upstream is let go.
     fn give_up(&mut self, error: Error) {
-        self.live.leave_requests(&self.requests);
+        self.entered.clear();
         self.steps.clear();
         self.outbound = Outbound::Nowhere;
         if let Some(reply) = self.reply.take() {

@@ -50,17 +50,16 @@ impl Hub {
             Envelope::Doorbell { to, fence } => {
                 let Some(live) = self.inner.registry.known(&to.session) else { return };
                 for stream in live.streams_named(&to.stream) {
-                    if stream.fence() == Some(fence) {
-                        let (hub, live) = (self.clone(), live.clone());
-                        self.inner.tasks.spawn_until_stopped(async move {
-                            hub.resync(&live, &stream).await;
-                        });
+                    if stream.ring(fence) {
+                        self.look(&live, &stream, Duration::ZERO);
                     }
                 }
             }
             Envelope::Rebound { stream, fence, takeover } => {
                 if let Some(live) = self.inner.registry.known(&stream.session) {
-                    if stream.stream.kind() != StreamKind::Post {
+                    // It may come late: whoever was bound here since then reads on.
+                    let holder = live.holder(&stream.stream).and_then(|holder| holder.fence());
+                    if stream.stream.kind() != StreamKind::Post && holder < Some(fence) {
                         live.stop_pump();
                     }
                     give_way(&live, &stream, fence, takeover);

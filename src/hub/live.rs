@@ -41,7 +41,50 @@ struct State {
 #[derive(Debug)]
 struct Pump {
     stop: CancellationToken,
+    turn: Arc<()>,
     unheld_since: Option<Instant>,
+}
+
+/// A request that runs here, until this is dropped: also by a panic.
+#[derive(Debug)]
+pub(super) struct Running {
+    live: Arc<Live>,
+    request: RequestId,
+    cancel: Arc<Notify>,
+}
+
+impl Running {
+    /// Tells it that its client cancelled it.
+    pub(super) fn cancel(&self) -> Arc<Notify> {
+        self.cancel.clone()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut state = self.live.state();
+        // The id may be another request's by now.
+        if state.running.get(&self.request).is_some_and(|cancel| Arc::ptr_eq(cancel, &self.cancel)) {
+            state.running.remove(&self.request);
+        }
+    }
+}
+
+/// The session is pumped until this is dropped, or the pump was stopped before.
+#[derive(Debug)]
+pub(super) struct Pumping {
+    live: Arc<Live>,
+    /// Of the stream that it reads for.
+    pub fence: Fence,
+    pub stop: CancellationToken,
+    turn: Arc<()>,
+}
+
+impl Drop for Pumping {
+    fn drop(&mut self) {
+        // After a stop another one may have started.
+        self.live.state().pump.take_if(|pump| Arc::ptr_eq(&pump.turn, &self.turn));
+    }
 }
 
 /// Why a request could not be entered.
@@ -95,13 +138,18 @@ impl Live {
     }
 
     pub(super) fn take_used(&self) -> bool {
-        self.used.swap(false, Ordering::Relaxed) || !self.state().streams.is_empty()
+        let state = self.state();
+        self.used.swap(false, Ordering::Relaxed) || !state.streams.is_empty() || !state.running.is_empty()
     }
 
-    /// Enters a stream with a socket here; false if there are `limit` already.
-    pub(super) fn enter_stream(&self, stream: &Arc<LocalStream>, limit: usize) -> bool {
+    /// Enters a stream with a socket here; false if there are `limit` already, not counting those that
+    /// end anyway: with `replaces`, also the older ones of its name.
+    pub(super) fn enter_stream(&self, stream: &Arc<LocalStream>, limit: usize, replaces: bool) -> bool {
         let mut state = self.state();
-        let fits = state.streams.len() < limit;
+        let stays = |known: &&Arc<LocalStream>| {
+            known.outlet.ended().is_none() && !(replaces && known.key == stream.key)
+        };
+        let fits = state.streams.iter().filter(stays).count() < limit;
         if fits {
             state.streams.push(stream.clone());
         }
@@ -119,6 +167,10 @@ impl Live {
         }
     }
 
+    pub(super) fn has_stream(&self, stream: &Arc<LocalStream>) -> bool {
+        self.state().streams.iter().any(|known| Arc::ptr_eq(known, stream))
+    }
+
     pub(super) fn streams(&self) -> Vec<Arc<LocalStream>> {
         self.state().streams.clone()
     }
@@ -134,12 +186,12 @@ impl Live {
         self.streams_named(name).into_iter().filter(|stream| !stream.is_silent()).max_by_key(fence)
     }
 
-    /// Enters requests, all or none; each can be told of its cancellation.
+    /// Enters requests, all or none.
     pub(super) fn enter_requests(
-        &self,
+        self: &Arc<Self>,
         requests: &[RequestId],
         limit: usize,
-    ) -> Result<Vec<Arc<Notify>>, Refused> {
+    ) -> Result<Vec<Running>, Refused> {
         let mut state = self.state();
         if state.running.len() + requests.len() > limit {
             return Err(Refused::TooMany);
@@ -147,7 +199,7 @@ impl Live {
         if requests.iter().any(|request| state.running.contains_key(request)) {
             return Err(Refused::Duplicate);
         }
-        let mut cancels = Vec::with_capacity(requests.len());
+        let mut entered = Vec::with_capacity(requests.len());
         for request in requests {
             let cancel = Arc::new(Notify::new());
             if state.running.insert(request.clone(), cancel.clone()).is_some() {
@@ -155,18 +207,13 @@ impl Live {
                 for request in requests {
                     state.running.remove(request);
                 }
+                // Each of them would look for its entry.
+                drop(state);
                 return Err(Refused::Duplicate);
             }
-            cancels.push(cancel);
+            entered.push(Running { live: self.clone(), request: request.clone(), cancel });
         }
-        Ok(cancels)
-    }
-
-    pub(super) fn leave_requests(&self, requests: &[RequestId]) {
-        let mut state = self.state();
-        for request in requests {
-            state.running.remove(request);
-        }
+        Ok(entered)
     }
 
     /// Tells a running request that its client cancelled it; unknown ids are ignored (L16).
@@ -182,16 +229,19 @@ impl Live {
         !self.state().running.is_empty()
     }
 
-    /// Starts the session's pump, unless there is one: the new one's stop token.
-    pub(super) fn start_pump(&self) -> Option<CancellationToken> {
+    /// Starts the session's pump for a stream that is held here, unless there is one.
+    pub(super) fn start_pump(self: &Arc<Self>, held: &StreamId) -> Option<Pumping> {
         let mut state = self.state();
+        let holders = state.streams.iter().filter(|stream| stream.key.stream == *held && !stream.is_silent());
+        let fence = holders.filter_map(|stream| stream.fence()).max()?;
         if let Some(pump) = &mut state.pump {
             pump.unheld_since = None;
             return None;
         }
         let stop = self.ended.child_token();
-        state.pump = Some(Pump { stop: stop.clone(), unheld_since: None });
-        Some(stop)
+        let turn = Arc::new(());
+        state.pump = Some(Pump { stop: stop.clone(), turn: turn.clone(), unheld_since: None });
+        Some(Pumping { live: self.clone(), fence, stop, turn })
     }
 
     pub(super) fn is_pumped(&self) -> bool {
@@ -203,10 +253,6 @@ impl Live {
         if let Some(pump) = self.state().pump.take() {
             pump.stop.cancel();
         }
-    }
-
-    pub(super) fn pump_ended(&self) {
-        self.state().pump = None;
     }
 
     /// Stops a pump whose client went longer than `grace` ago.
@@ -306,7 +352,9 @@ impl Registry {
             let mut shard = shard.lock().expect("no panic while holding it");
             shard.sessions.retain(|_, live| {
                 visit(live);
-                !(live.is_idle()
+                // Whoever holds it is about to enter a stream or a request, which have to be found here.
+                !(Arc::strong_count(live) == 1
+                    && live.is_idle()
                     && live.read_at().elapsed() >= self.cache_ttl
                     && !live.used.load(Ordering::Relaxed))
             });
@@ -318,5 +366,106 @@ impl Registry {
         let bytes = id.as_str().as_bytes().iter().take(4);
         let hash = bytes.fold(0_usize, |hash, byte| hash * 31 + usize::from(*byte));
         self.shards[hash % SHARDS].lock().expect("no panic while holding it")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{EventNumber, Principal, ServerName, StreamKey, Transport};
+    use crate::hub::attach::empty_tail;
+    use crate::hub::outlet::Buffer;
+    use crate::hub::stream::{Framing, Opening};
+
+    fn session() -> Session {
+        Session {
+            id: SessionId::mint(),
+            server: ServerName::parse("a").unwrap(),
+            owner: Principal::anonymous(),
+            transport: Transport::Streamable,
+            client: None,
+            upstream: None,
+            log_level: None,
+            subscriptions: Vec::new(),
+        }
+    }
+
+    fn request(id: u64) -> RequestId {
+        RequestId::from_json(&id.to_string())
+    }
+
+    #[tokio::test]
+    async fn p8_a_request_whose_task_panics_is_not_counted_any_more() {
+        let live = Arc::new(Live::new(session()));
+        let entered = live.enter_requests(&[request(1), request(2)], 2).unwrap();
+        assert_eq!(live.enter_requests(&[request(3)], 2).unwrap_err(), Refused::TooMany);
+        let panics = std::panic::AssertUnwindSafe(async move {
+            let _entered = entered;
+            std::panic::resume_unwind(Box::new("a panic"));
+        });
+        assert!(futures::FutureExt::catch_unwind(panics).await.is_err());
+        assert!(!live.runs_anything());
+    }
+
+    #[tokio::test]
+    async fn who_leaves_late_does_not_take_the_next_one_along() {
+        let live = Arc::new(Live::new(session()));
+        let twice = live.enter_requests(&[request(1), request(1)], 2);
+        assert_eq!(twice.unwrap_err(), Refused::Duplicate);
+        assert!(!live.runs_anything());
+        let mut first = live.enter_requests(&[request(1)], 2).unwrap();
+        let first = first.pop().unwrap();
+        live.state().running.clear();
+        let _second = live.enter_requests(&[request(1)], 2).unwrap();
+        drop(first);
+        assert!(live.runs_anything());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_somebody_works_with_is_not_dropped_from_the_registry() {
+        let registry = Registry::new(Duration::from_secs(30));
+        let session = session();
+        let id = session.id.clone();
+        let mark = registry.mark(&id);
+        // Found a moment ago by a request that waits for its turn.
+        let live = registry.enter(session, mark).unwrap();
+        tokio::time::advance(Duration::from_secs(30)).await;
+        registry.sweep(|live| assert!(live.take_used()));
+        let known = registry.known(&id).expect("events for its streams are looked for here");
+        assert!(Arc::ptr_eq(&known, &live));
+        drop((known, live));
+        registry.sweep(|_| ());
+        assert!(registry.known(&id).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_session_with_a_running_request_is_in_use() {
+        let live = Arc::new(Live::new(session()));
+        live.take_used();
+        assert!(!live.take_used());
+        let running = live.enter_requests(&[request(1)], 1).unwrap();
+        assert!(live.take_used());
+        drop(running);
+        assert!(!live.take_used());
+    }
+
+    #[tokio::test]
+    async fn a_pump_that_ended_late_leaves_its_successor_alone() {
+        let live = Arc::new(Live::new(session()));
+        let key = StreamKey { session: live.id.clone(), stream: StreamId::get() };
+        let framing = Framing { primes: true, retry: Duration::ZERO };
+        let stream = LocalStream::new(key.clone(), framing, Buffer { events_max: 8, bytes_max: 8 });
+        let stream = Arc::new(stream);
+        live.enter_stream(&stream, 1, false);
+        assert!(live.start_pump(&key.stream).is_none(), "nobody holds it yet");
+        stream.bound(Fence(7), &empty_tail(EventNumber::default()), &Opening::default());
+        let first = live.start_pump(&key.stream).unwrap();
+        assert_eq!(first.fence, Fence(7));
+        live.stop_pump();
+        let second = live.start_pump(&key.stream).unwrap();
+        drop(first);
+        assert!(live.is_pumped() && !second.stop.is_cancelled());
+        drop(second);
+        assert!(!live.is_pumped());
     }
 }

@@ -10,6 +10,7 @@ mod deadline;
 mod deliver;
 mod error;
 mod exchange;
+mod farewell;
 mod inbox;
 mod janitor;
 mod live;
@@ -29,7 +30,7 @@ mod stream;
 mod takeover;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -123,6 +124,8 @@ struct Inner {
     nodes: nodes::Nodes,
     /// Asks for a look at all streams: something may have been missed.
     resync: tokio::sync::Notify,
+    /// The store's time in ms when hints were last looked for because some may have been lost.
+    hints_looked_ms: AtomicU64,
     servers: Servers,
     metrics: Metrics,
     tasks: Tasks,
@@ -131,7 +134,7 @@ struct Inner {
     streams: AtomicUsize,
     releases: body::Releases,
     graces: janitor::Graces,
-    closes: Arc<tokio::sync::Semaphore>,
+    farewells: farewell::Farewells,
     /// Streams that are being bound.
     attaches: tokio::sync::Semaphore,
     entropy: Entropy,
@@ -160,10 +163,12 @@ impl Hub {
         let inner = Inner {
             attaches: tokio::sync::Semaphore::new(parts.config.attaches_max),
             registry: Registry::new(parts.config.cache_ttl),
+            farewells: farewell::Farewells::new(&parts.servers),
             config: parts.config,
             mail: mail::Mail::new(parts.node.clone(), parts.bus.clone()),
             nodes: nodes::Nodes::default(),
             resync: tokio::sync::Notify::new(),
+            hints_looked_ms: AtomicU64::new(0),
             node: parts.node,
             store: parts.store,
             bus: parts.bus,
@@ -174,7 +179,6 @@ impl Hub {
             streams: AtomicUsize::new(0),
             releases: body::Releases::default(),
             graces: janitor::Graces::default(),
-            closes: Arc::new(tokio::sync::Semaphore::new(close::CLOSES_AT_ONCE)),
             entropy: parts.entropy,
             abandon: CancellationToken::new(),
         };
@@ -183,6 +187,7 @@ impl Hub {
         hub.inner.tasks.spawn_until_stopped(hub.clone().keep_lease());
         hub.inner.tasks.spawn_until_stopped(hub.clone().keep_tally());
         hub.inner.tasks.spawn_until_stopped(hub.clone().keep_in_sync());
+        hub.inner.tasks.spawn_until_stopped(hub.clone().keep_streams());
         hub.inner.tasks.spawn_until_stopped(hub.clone().keep_house());
         // Not dropped at the stop: what is released last is released too.
         hub.inner.tasks.spawn(hub.clone().release_streams());

@@ -144,6 +144,8 @@ impl Hub {
         }
         let renewed = Lease { node, lifetime: lease, facts: self.facts() };
         match tokio::time::timeout(lease / 2, self.store().beat(&renewed)).await {
+            // It was on its way when the lease was given back.
+            Ok(Ok(_)) if nodes.lock().left => self.leave().await,
             Ok(Ok(beat)) => {
                 if nodes.beaten(&beat) {
                     tracing::warn!("this node's lease had run out: others may have taken its place");
@@ -165,8 +167,12 @@ impl Hub {
 
     async fn bury_the_dead(&self, lease: Duration) {
         let mut found = false;
-        for (node, missing_for) in self.inner.nodes.suspects(lease) {
+        // All at once: those that say nothing must not hold up this node's own beat.
+        let asked = self.inner.nodes.suspects(lease).into_iter().map(async |(node, missing_for)| {
             let answer = self.inner.bus.ping(&node, lease / BEATS).await;
+            (node, missing_for, answer)
+        });
+        for (node, missing_for, answer) in futures::future::join_all(asked).await {
             let dead = match answer {
                 Ok(()) => missing_for >= lease * LEASES_WITHOUT,
                 Err(BusError::NoResponders | BusError::Unavailable | BusError::Full | BusError::TooLarge) => {

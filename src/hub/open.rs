@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use tokio::sync::oneshot;
 
 use super::attach::{Attachment, Wanted};
 use super::live::Live;
@@ -48,11 +49,29 @@ pub(super) struct Handshake {
 const OPERATORS_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Hub {
-    /// A Streamable HTTP client's `initialize`.
+    /// A Streamable HTTP client's `initialize`. It is a task of its own: what was opened for a client that
+    /// went meanwhile is ended, here and upstream.
     ///
     /// # Errors
     /// As [`Error`] says; an error of the upstream's own is no failure but an answer.
     pub async fn initialize(
+        &self,
+        server: &Arc<Server>,
+        caller: &Caller,
+        request: &Message,
+    ) -> Result<Opening, Error> {
+        let (send, opening) = oneshot::channel();
+        let (hub, server, caller, request) = (self.clone(), server.clone(), caller.clone(), request.clone());
+        self.inner.tasks.spawn(async move {
+            let opening = hub.initialize_now(&server, &caller, &request).await;
+            if let Err(Ok(Opening { session: Some(id), .. })) = send.send(opening) {
+                hub.close_quietly(&id).await;
+            }
+        });
+        opening.await.unwrap_or(Err(Error::Abandoned("the gateway could not finish it")))
+    }
+
+    async fn initialize_now(
         &self,
         server: &Arc<Server>,
         caller: &Caller,
@@ -113,7 +132,8 @@ impl Hub {
         self.inner.tasks.spawn(async move {
             let _gauge = hub.inner.metrics.exchange();
             let payload = hub.answer_initialize(&server, &live, &caller, &request).await;
-            hub.append_once(stream, payload, Some((id, fence))).await;
+            // As long as the record lives: nobody else has the answer (P4).
+            hub.append_within(server.requests.timeout_max, stream, payload, Some((id, fence))).await;
         });
         Ok(Reply::Accepted)
     }

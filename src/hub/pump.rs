@@ -58,7 +58,7 @@ impl Hub {
         if handle.session.is_none() || to.kind() == StreamKind::Post {
             return;
         }
-        let Some(stop) = live.start_pump() else { return };
+        let Some(pumping) = live.start_pump(to) else { return };
         let (hub, server, live, to) = (self.clone(), server.clone(), live.clone(), to.clone());
         self.inner.tasks.spawn_until_stopped(async move {
             let pump = Pump {
@@ -69,10 +69,12 @@ impl Hub {
                 producer: Producer { id: fastrand::u64(..), sequence: 0 },
                 reached: from.as_deref().and_then(Reached::from_text),
                 logged: from,
-                fence: None,
+                fence: pumping.fence,
             };
             // Dropping it at any await loses at most what it had not appended: the upstream's log has it.
+            let stop = pumping.stop.clone();
             stop.run_until_cancelled(pump.run()).await;
+            drop(pumping);
         });
     }
 }
@@ -88,7 +90,7 @@ struct Pump {
     /// What the log says of where it was read to.
     logged: Option<String>,
     /// The newest binding here under which it has read.
-    fence: Option<Fence>,
+    fence: Fence,
 }
 
 /// How far an upstream's own stream was read. It means nothing in another session of the upstream.
@@ -120,19 +122,18 @@ enum Broke {
 
 impl Pump {
     async fn run(mut self) {
-        self.reader();
         let mut failures = 0;
         loop {
             let started = Instant::now();
             let retry = match self.read().await {
                 Ok(retry) => retry,
-                Err(Broke::ForGood) => break self.live.pump_ended(),
+                Err(Broke::ForGood) => return,
+                // If the stream is still held here, the log says where to go on.
                 Err(Broke::Overtaken) => {
-                    self.live.pump_ended();
-                    // If the stream is still held here, the log says where to go on.
-                    break self.live.holder(&self.to).into_iter().for_each(|stream| {
+                    if let Some(stream) = self.live.holder(&self.to) {
                         self.hub.close_gap(&self.live, &stream);
-                    });
+                    }
+                    return;
                 }
                 Err(Broke::Again) => None,
             };
@@ -142,9 +143,10 @@ impl Pump {
     }
 
     /// Reads on under the last binding when the client went: somebody may come back.
-    fn reader(&mut self) -> Option<Fence> {
-        self.fence = self.fence.max(self.live.holder(&self.to).and_then(|stream| stream.fence()));
-        self.fence
+    fn reader(&mut self) -> Reader {
+        let held = self.live.holder(&self.to).and_then(|stream| stream.fence());
+        self.fence = held.map_or(self.fence, |held| held.max(self.fence));
+        Reader { fence: self.fence, after: self.logged.clone() }
     }
 
     /// Reads one connection's worth.
@@ -184,7 +186,6 @@ impl Pump {
 
     async fn append(&mut self, payload: Payload, reached: Option<Reached>) -> Result<(), Broke> {
         self.producer.sequence += 1;
-        let after = self.logged.clone();
         let append = Append {
             to: StreamKey { session: self.live.id.clone(), stream: self.to.clone() },
             payload,
@@ -192,7 +193,7 @@ impl Pump {
             request: None,
             last: false,
             upstream_event: reached.as_ref().map(Reached::to_text),
-            reader: self.reader().map(|fence| Reader { fence, after }),
+            reader: Some(self.reader()),
         };
         let until = Instant::now() + self.hub.inner.config.own_timeout;
         match self.hub.append(&append, until).await {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::HeaderMap;
 
+use super::farewell::Unkept;
 use super::live::Live;
 use super::open::refusal;
 use super::server::Server;
@@ -33,8 +34,20 @@ impl Hub {
         }
     }
 
-    /// The same for a notification or an answer.
+    /// The same for a notification or an answer, within the time that a request may be silent.
     pub(super) async fn notify_in_session(
+        &self,
+        server: &Server,
+        live: &Live,
+        raw: Bytes,
+        headers: &HeaderMap,
+    ) -> Result<(), Error> {
+        let notified = self.notify_or_reopen(server, live, raw, headers);
+        let notified = tokio::time::timeout(server.requests.timeout, notified).await;
+        notified.unwrap_or_else(|_| Err(server.upstream.late().into()))
+    }
+
+    async fn notify_or_reopen(
         &self,
         server: &Server,
         live: &Live,
@@ -78,25 +91,21 @@ impl Hub {
             }
         };
         self.inner.metrics.upstream_session_opened(Outcome::Ok);
+        // Whoever asked for it may stop waiting.
+        let unkept = Unkept::new(self, server, handle.clone());
         server.upstream.restore(&handle, session.log_level.as_deref(), &session.subscriptions).await;
         let updated = self.store().update(&live.id, SessionPart::Upstream(handle.clone())).await;
         match updated {
             Ok(Updated::Now(session)) => {
                 let settled = session.upstream.clone().unwrap_or_else(|| handle.clone());
                 live.set_session(*session);
-                if settled != handle {
-                    self.close_upstream(server, handle);
+                if settled == handle {
+                    unkept.keep();
                 }
                 Ok(settled)
             }
-            Ok(Updated::Gone | Updated::Full) => {
-                self.close_upstream(server, handle);
-                Err(Error::NoSession)
-            }
-            Err(err) => {
-                self.close_upstream(server, handle);
-                Err(err.into())
-            }
+            Ok(Updated::Gone | Updated::Full) => Err(Error::NoSession),
+            Err(err) => Err(err.into()),
         }
     }
 }

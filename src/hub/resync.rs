@@ -1,19 +1,29 @@
 //! Reading the log again, for streams that may have missed something: re-asserts the own binding at
 //! the written position, unless a newer one exists, and writes what the log has beyond.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 
 use super::Hub;
+use super::attach::tell_if_orphaned;
 use super::live::Live;
 use super::stream::LocalStream;
 use crate::ports::{Attach, Attached};
+use crate::protocol::jsonrpc;
 use crate::telemetry::StreamEnd;
 
 /// How long a stream waits for a missing event before it reads the log.
 const GAP_PATIENCE: Duration = Duration::from_millis(50);
+
+/// The longest pause between two attempts to read it.
+const PATIENCE_MAX: Duration = Duration::from_secs(2);
+
+/// A hint may still be on its way when somebody looks: in ms.
+const HINTS_OVERLAP_MS: u64 = 10_000;
 
 /// Streams that read the log at the same time, when all of them have to.
 const RESYNCS_AT_ONCE: usize = 16;
@@ -22,16 +32,51 @@ impl Hub {
     /// Reads the log for a stream that misses something, unless it arrives in the meantime.
     pub(super) fn close_gap(&self, live: &Arc<Live>, stream: &Arc<LocalStream>) {
         self.inner.metrics.gap();
+        self.look(live, stream, GAP_PATIENCE);
+    }
+
+    /// Reads the log for a stream, `after` a while; once for all who ask for it meanwhile, and again with
+    /// back-off while the store is away.
+    pub(super) fn look(&self, live: &Arc<Live>, stream: &Arc<LocalStream>, after: Duration) {
+        if !stream.ask_for_a_look() {
+            return;
+        }
         let (hub, live, stream) = (self.clone(), live.clone(), stream.clone());
         self.inner.tasks.spawn_until_stopped(async move {
-            tokio::time::sleep(GAP_PATIENCE).await;
-            hub.resync(&live, &stream).await;
+            let mut pause = after;
+            // What ended is read by whoever comes back for it.
+            while stream.outlet.ended().is_none() {
+                tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+                let asked = stream.looks();
+                if hub.read_log(&live, &stream).await {
+                    if stream.looked(asked) {
+                        return;
+                    }
+                    pause = GAP_PATIENCE;
+                } else {
+                    pause = (pause * 2).clamp(GAP_PATIENCE, PATIENCE_MAX);
+                }
+            }
         });
     }
 
-    /// Re-asserts a stream's own binding at its written position, and writes what the log has beyond.
+    /// Reads the log now; if that can't be done, soon.
     pub(super) async fn resync(&self, live: &Arc<Live>, stream: &Arc<LocalStream>) {
-        let Some((fence, position)) = stream.position() else { return };
+        if !self.read_log(live, stream).await {
+            self.look(live, stream, GAP_PATIENCE);
+        }
+    }
+
+    /// Re-asserts a stream's own binding at its written position, and writes what the log has beyond. False
+    /// if the store gave no answer.
+    async fn read_log(&self, live: &Arc<Live>, stream: &Arc<LocalStream>) -> bool {
+        let Some((fence, position)) = stream.position() else {
+            // The log can't be read for a stream that is another's by now; its client can, with its position.
+            if stream.is_silent_with_a_gap() {
+                stream.end_with_retry(StreamEnd::Failed, self.retry());
+            }
+            return true;
+        };
         let attach = Attach {
             stream: stream.key.clone(),
             node: self.inner.node.clone(),
@@ -42,6 +87,7 @@ impl Hub {
         match self.store().attach(&attach).await {
             Ok(Attached::Bound { tail, running, upstream_event, .. }) => {
                 self.inner.metrics.delivered(stream.caught_up(&tail));
+                tell_if_orphaned(stream, &tail, &running);
                 self.look_after(live, &stream.key, running);
                 self.ensure_pump(live, &stream.key.stream, upstream_event).await;
             }
@@ -55,9 +101,10 @@ impl Hub {
             }
             Err(error) => {
                 tracing::warn!(stream = %stream.key, %error, "a gap can't be read from the log yet");
-                self.close_gap(live, stream);
+                return false;
             }
         }
+        true
     }
 
     /// Looks at everything whenever somebody asked for it, until it is dropped.
@@ -65,6 +112,30 @@ impl Hub {
         loop {
             self.inner.resync.notified().await;
             self.resync_all().await;
+        }
+    }
+
+    /// Hints may be among what was lost: those that were given since the last time are given again.
+    async fn repeat_hints(&self, held: &[(Arc<Live>, Arc<LocalStream>)]) {
+        let now_ms = self.inner.nodes.store_time(Duration::ZERO).unwrap_or_default();
+        let since_ms = self.inner.hints_looked_ms.swap(now_ms, Ordering::Relaxed);
+        let hearing: Vec<_> = held.iter().filter(|(_, stream)| stream.hears_unasked()).collect();
+        let servers: BTreeSet<_> = hearing.iter().map(|(live, _)| live.session().server.clone()).collect();
+        for server in servers {
+            let Ok(hints) = self.store().hints(&server).await else {
+                // The next time looks as far back.
+                self.inner.hints_looked_ms.fetch_min(since_ms, Ordering::Relaxed);
+                continue;
+            };
+            for (method, at_ms) in hints.iter().filter(|(_, at_ms)| at_ms + HINTS_OVERLAP_MS >= since_ms) {
+                let notification = jsonrpc::notification(method, None);
+                for (live, stream) in &hearing {
+                    let bound = stream.fence().is_some_and(|fence| *at_ms >= fence.0);
+                    if bound && live.session().server == server {
+                        stream.hint(&notification);
+                    }
+                }
+            }
         }
     }
 
@@ -76,6 +147,7 @@ impl Hub {
             held.extend(live.streams().into_iter().map(|stream| (live.clone(), stream)));
         });
         self.inner.metrics.resynced(held.len());
+        self.repeat_hints(&held).await;
         futures::stream::iter(held)
             .for_each_concurrent(RESYNCS_AT_ONCE, |(live, stream)| async move {
                 self.resync(&live, &stream).await;

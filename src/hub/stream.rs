@@ -3,15 +3,15 @@
 //! dropped, newer ones wait for the gap to close.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::outlet::{Buffer, Outlet};
 use crate::domain::{Event, EventId, EventNumber, Fence, StreamKey, StreamKind};
-use crate::ports::Tail;
-use crate::protocol::sse::Frame;
+use crate::ports::{Tail, Takeover};
+use crate::protocol::sse::{Frame, retry_line};
 use crate::telemetry::StreamEnd;
 
 /// How many early events wait for a gap to close; more are read from the log again.
@@ -56,6 +56,8 @@ pub(crate) struct LocalStream {
     writer: Mutex<Writer>,
     /// Another node may hold an older, silent socket of this stream.
     older_elsewhere: AtomicBool,
+    /// How often somebody wanted its log to be read since the last time that it was.
+    looks: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -63,9 +65,23 @@ struct Writer {
     fence: Option<Fence>,
     /// A newer stream of the same name took over; this one stays open, silent (L19).
     silent: bool,
+    /// It is silent and being bound anew: what comes under a fence that it does not know may be its own.
+    promoting: bool,
+    /// The newest binding that was heard of while it was being bound.
+    newer: Option<(Fence, Takeover)>,
+    /// While it was being bound something was appended that did not travel.
+    rung: bool,
     written: EventNumber,
-    early: Vec<(Event, bool)>,
+    early: Vec<Early>,
     said_retry: bool,
+}
+
+/// An event that came before its predecessor, or before its stream was bound.
+#[derive(Debug)]
+struct Early {
+    fence: Fence,
+    event: Event,
+    last: bool,
 }
 
 impl LocalStream {
@@ -73,6 +89,9 @@ impl LocalStream {
         let writer = Writer {
             fence: None,
             silent: false,
+            promoting: false,
+            newer: None,
+            rung: false,
             written: EventNumber::default(),
             early: Vec::new(),
             said_retry: false,
@@ -83,15 +102,13 @@ impl LocalStream {
             framing,
             writer: Mutex::new(writer),
             older_elsewhere: AtomicBool::new(false),
+            looks: AtomicUsize::new(0),
         }
     }
 
     /// The stream is bound: the opening goes first, then the tail, then what arrived meanwhile.
     pub(crate) fn bound(&self, fence: Fence, tail: &Tail, opening: &Opening<'_>) -> Delivered {
         let mut writer = self.lock();
-        writer.fence = Some(fence);
-        writer.silent = false;
-        writer.written = tail.after;
         if let Some(frame) = self.first_frame(tail.after, opening.endpoint) {
             writer.said_retry = true;
             self.outlet.push_replayed(frame);
@@ -99,8 +116,23 @@ impl LocalStream {
         for notice in opening.notices {
             self.push_unlogged(notice);
         }
-        self.write_tail(&mut writer, tail);
-        self.write_early(&mut writer, 0)
+        self.bind(&mut writer, fence, tail)
+    }
+
+    fn bind(&self, writer: &mut Writer, fence: Fence, tail: &Tail) -> Delivered {
+        writer.fence = Some(fence);
+        writer.promoting = false;
+        writer.written = tail.after;
+        // What came under another fence went to the socket that was bound by it.
+        writer.early.retain(|early| early.fence == fence);
+        self.write_tail(writer, tail);
+        let delivered = self.write_early(writer, tail.events.len());
+        let newer = writer.newer.take().filter(|(newer, _)| *newer > fence);
+        writer.silent = newer.is_some();
+        if let Some((_, Takeover::Resumed)) = newer {
+            self.outlet.end(StreamEnd::Replaced);
+        }
+        if std::mem::take(&mut writer.rung) { Delivered::Gap } else { delivered }
     }
 
     /// `endpoint` on HTTP+SSE (S1), a priming event where the client knows them (L12); both name the
@@ -115,15 +147,15 @@ impl LocalStream {
         Some(Frame { id: Some(&id), event, retry: Some(self.framing.retry), data: Some(data) }.encode())
     }
 
+    /// A silent stream is about to be bound anew. False if that is under way already.
+    pub(crate) fn promote(&self) -> bool {
+        let mut writer = self.lock();
+        writer.silent && !std::mem::replace(&mut writer.promoting, true)
+    }
+
     /// A silent stream is the newest again.
     pub(crate) fn promoted(&self, fence: Fence, tail: &Tail) -> Delivered {
-        let mut writer = self.lock();
-        writer.fence = Some(fence);
-        writer.silent = false;
-        writer.written = tail.after;
-        writer.early.clear();
-        self.write_tail(&mut writer, tail);
-        Delivered::Written(tail.events.len())
+        self.bind(&mut self.lock(), fence, tail)
     }
 
     /// The log was read from the written position on: closes a gap.
@@ -138,31 +170,72 @@ impl LocalStream {
         }
     }
 
-    /// An event that was appended under the present binding.
-    pub(crate) fn deliver(&self, event: Event, last: bool) -> Delivered {
+    /// An event that was appended while the stream was bound under `fence`. If that is this one's, nobody
+    /// else got it: it is written even if a newer stream took over since.
+    pub(crate) fn deliver(&self, fence: Fence, event: Event, last: bool) -> Delivered {
         let mut writer = self.lock();
-        if writer.silent {
+        let bound = writer.fence == Some(fence);
+        if !bound && !writer.is_being_bound() {
             return Delivered::Waiting;
         }
-        if writer.fence.is_some() && event.number <= writer.written {
+        if bound && event.number <= writer.written {
             return Delivered::Duplicate;
         }
-        if writer.fence.is_some() && event.previous == writer.written {
+        if bound && event.previous == writer.written {
             self.write(&mut writer, &event, last);
             return self.write_early(&mut writer, 1);
         }
         if writer.early.len() < EARLY_MAX {
-            writer.early.push((event, last));
+            writer.early.push(Early { fence, event, last });
+        } else {
+            writer.rung = !bound;
         }
-        if writer.fence.is_some() { Delivered::Gap } else { Delivered::Waiting }
+        if bound { Delivered::Gap } else { Delivered::Waiting }
     }
 
-    /// A newer stream of the same name took over.
-    pub(crate) fn fall_silent(&self, newer: Fence) {
+    /// Something was appended under `fence` that did not travel. Whether the log is to be read now: a stream
+    /// that is being bound reads it once it is.
+    pub(crate) fn ring(&self, fence: Fence) -> bool {
         let mut writer = self.lock();
-        if writer.fence.is_some_and(|fence| fence < newer) {
-            writer.silent = true;
+        writer.rung |= writer.is_being_bound() && writer.fence != Some(fence);
+        writer.fence == Some(fence)
+    }
+
+    /// The stream was bound to another socket under `newer`.
+    pub(crate) fn give_way(&self, newer: Fence, takeover: Takeover) {
+        let mut writer = self.lock();
+        if writer.is_being_bound() {
+            // Whether that is newer shows once this one has its fence.
+            if writer.newer.is_none_or(|(known, _)| known < newer) {
+                writer.newer = Some((newer, takeover));
+            }
+        } else if writer.fence.is_some_and(|own| own < newer) {
+            match takeover {
+                Takeover::Resumed => self.outlet.end(StreamEnd::Replaced),
+                Takeover::Second => writer.silent = true,
+            }
         }
+    }
+
+    /// Asks for its log to be read; true for the first who does, who has to do it.
+    pub(crate) fn ask_for_a_look(&self) -> bool {
+        self.looks.fetch_add(1, Ordering::AcqRel) == 0
+    }
+
+    /// How often was asked up to now.
+    pub(crate) fn looks(&self) -> usize {
+        self.looks.load(Ordering::Acquire)
+    }
+
+    /// The log was read for all who had asked; false if somebody asked since.
+    pub(crate) fn looked(&self, asked: usize) -> bool {
+        self.looks.compare_exchange(asked, 0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Something that was sent here before the stream fell silent is missing.
+    pub(crate) fn is_silent_with_a_gap(&self) -> bool {
+        let writer = self.lock();
+        writer.silent && !writer.promoting && !writer.early.is_empty()
     }
 
     pub(crate) fn has_older_elsewhere(&self) -> bool {
@@ -187,13 +260,14 @@ impl LocalStream {
         writer.fence.filter(|_| !writer.silent).map(|fence| (fence, writer.written))
     }
 
-    /// Ends the stream with a hint when to come back, as far as the client understands one.
+    /// Ends the stream with a hint when to come back, in a form that does its client no harm.
     pub(crate) fn end_with_retry(&self, end: StreamEnd, retry: Duration) {
-        let writer = self.lock();
-        let understood = self.framing.primes || self.key.stream.kind() == StreamKind::HttpSse;
-        let hint = understood.then(|| Frame { retry: Some(retry), ..Frame::default() }.encode());
-        drop(writer);
-        self.outlet.end_with(end, hint);
+        let hint = if self.framing.primes {
+            Frame { retry: Some(retry), ..Frame::default() }.encode()
+        } else {
+            retry_line(retry)
+        };
+        self.outlet.end_with(end, Some(hint));
     }
 
     /// A message outside the log: it has no id and is not repeated.
@@ -240,11 +314,11 @@ impl LocalStream {
     fn write_early(&self, writer: &mut Writer, mut written: usize) -> Delivered {
         loop {
             let position = writer.written;
-            writer.early.retain(|(event, _)| event.number > position);
-            let Some(next) = writer.early.iter().position(|(event, _)| event.previous == position) else {
+            writer.early.retain(|early| early.event.number > position);
+            let Some(next) = writer.early.iter().position(|early| early.event.previous == position) else {
                 break;
             };
-            let (event, last) = writer.early.swap_remove(next);
+            let Early { event, last, .. } = writer.early.swap_remove(next);
             self.write(writer, &event, last);
             written += 1;
         }
@@ -269,6 +343,12 @@ impl LocalStream {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Writer> {
         self.writer.lock().expect("no panic while holding it")
+    }
+}
+
+impl Writer {
+    const fn is_being_bound(&self) -> bool {
+        self.fence.is_none() || self.promoting
     }
 }
 
@@ -312,11 +392,11 @@ mod tests {
     #[tokio::test]
     async fn events_go_out_once_and_in_order_whatever_order_they_come_in() {
         let stream = stream();
-        assert_eq!(stream.deliver(event(3), false), Delivered::Waiting);
+        assert_eq!(stream.deliver(Fence(1), event(3), false), Delivered::Waiting);
         assert_eq!(stream.bound(Fence(1), &tail(0, &[1]), &Opening::default()), Delivered::Gap);
-        assert_eq!(stream.deliver(event(1), false), Delivered::Duplicate);
-        assert_eq!(stream.deliver(event(2), false), Delivered::Written(2));
-        assert_eq!(stream.deliver(event(5), false), Delivered::Gap);
+        assert_eq!(stream.deliver(Fence(1), event(1), false), Delivered::Duplicate);
+        assert_eq!(stream.deliver(Fence(1), event(2), false), Delivered::Written(2));
+        assert_eq!(stream.deliver(Fence(1), event(5), false), Delivered::Gap);
         assert_eq!(stream.caught_up(&tail(3, &[4])), 2);
         assert_eq!(written(&stream), ["e1", "e2", "e3", "e4", "e5"]);
     }
@@ -325,18 +405,50 @@ mod tests {
     async fn the_last_event_ends_the_stream() {
         let stream = stream();
         stream.bound(Fence(1), &tail(0, &[]), &Opening::default());
-        stream.deliver(event(1), true);
+        stream.deliver(Fence(1), event(1), true);
         assert_eq!(stream.outlet.ended(), Some(StreamEnd::Finished));
         assert_eq!(written(&stream), ["e1"]);
     }
 
     #[tokio::test]
-    async fn a_stream_that_was_taken_over_is_silent() {
+    async fn a_stream_that_was_taken_over_is_silent_but_for_what_was_its_own() {
         let stream = stream();
         stream.bound(Fence(1), &tail(0, &[]), &Opening::default());
-        stream.fall_silent(Fence(2));
-        assert_eq!(stream.deliver(event(1), false), Delivered::Waiting);
+        stream.give_way(Fence(2), Takeover::Second);
         assert!(stream.is_silent());
-        assert!(written(&stream).is_empty());
+        assert_eq!(stream.deliver(Fence(2), event(2), false), Delivered::Waiting);
+        // Appended before the other took over, and overtaken by that news.
+        assert_eq!(stream.deliver(Fence(1), event(1), false), Delivered::Written(1));
+        assert_eq!(written(&stream), ["e1"]);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_bound_late_knows_who_was_faster() {
+        for (newer, takeover, silent, ended) in [
+            (Fence(2), Takeover::Second, false, None),
+            (Fence(4), Takeover::Second, true, None),
+            (Fence(4), Takeover::Resumed, true, Some(StreamEnd::Replaced)),
+        ] {
+            let stream = stream();
+            stream.give_way(newer, takeover);
+            // To the other one, on this node.
+            stream.deliver(newer, event(2), false);
+            stream.bound(Fence(3), &tail(0, &[1]), &Opening::default());
+            assert_eq!((stream.is_silent(), stream.outlet.ended()), (silent, ended), "{newer:?}");
+            assert_eq!(written(&stream), ["e1"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_a_silent_stream_is_bound_again_is_kept() {
+        let stream = stream();
+        stream.bound(Fence(1), &tail(0, &[]), &Opening::default());
+        stream.give_way(Fence(2), Takeover::Second);
+        assert!(stream.promote() && !stream.promote());
+        assert_eq!(stream.deliver(Fence(3), event(5), false), Delivered::Waiting);
+        assert!(!stream.ring(Fence(3)));
+        assert_eq!(stream.promoted(Fence(3), &tail(3, &[4])), Delivered::Gap, "the log is read");
+        assert_eq!(written(&stream), ["e4", "e5"]);
+        assert!(stream.ring(Fence(3)));
     }
 }

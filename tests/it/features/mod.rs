@@ -16,6 +16,7 @@ mod limits;
 mod memory;
 mod nodes;
 mod passage;
+mod races;
 mod refusals;
 mod resuming;
 mod secure;
