@@ -18,6 +18,9 @@ use super::world::{Broken, Connection, World};
 /// For how long an HTTP+SSE session may be without its stream.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// How long it waits for the end of what it cancelled.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(8);
+
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Speaks {
@@ -457,6 +460,9 @@ impl Client {
         let params = json!({ "requestId": id, "tag": tag });
         let message = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": params });
         self.insist(&session, &message, &format!("cancel {tag}")).await;
+        // It does not wait for what it does not want.
+        tokio::time::sleep(CANCEL_PATIENCE).await;
+        self.unknown(&tag);
     }
 
     /// Reads a POST's stream, and resumes it until the answer is there.
@@ -519,6 +525,7 @@ impl Client {
             let piece = tokio::select! {
                 biased;
                 piece = connection.piece() => piece,
+                () = finished(done) => return End::Answered,
                 () = tokio::time::sleep_until(until) => return End::Cut,
                 _ = self.over.until(|over| *over) => return End::Cut,
             };
@@ -811,6 +818,13 @@ impl Client {
         tokio::time::sleep(Duration::from_millis(300)).await;
         self.say(&session, "notifications/initialized", &format!("initialized {session}")).await;
         self.session.set(Some(session));
+    }
+}
+
+async fn finished(done: Option<&Watched<bool>>) {
+    match done {
+        Some(done) => _ = done.until(|done| *done).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -116,6 +116,14 @@ impl Ledger {
         }
     }
 
+    /// The same, for what says nothing new.
+    pub(super) fn show(&self, what: fmt::Arguments<'_>) {
+        let at = self.at();
+        if self.state.lock().unwrap().told {
+            println!("{at:>6} {what}");
+        }
+    }
+
     pub(super) fn trace(&self) -> u64 {
         self.state.lock().unwrap().trace.finish()
     }

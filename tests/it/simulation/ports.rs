@@ -224,7 +224,7 @@ impl Ports {
             _ => doing(store).await,
         };
         if let Ok(done) = &done {
-            self.world.ledger.tell(format_args!("{}: {path}: {done:?}", self.node));
+            self.world.ledger.show(format_args!("{}: {path}: {done:?}", self.node));
         }
         self.trapped(path, true).await;
         self.latency().await;

@@ -99,10 +99,9 @@ struct Peer {
 }
 
 impl Node {
-    /// Open streams, and whether requests run; nothing of a node that ends.
-    pub(super) fn holds(&self) -> Option<(usize, bool)> {
-        let gateway = self.gateway.lock().unwrap();
-        gateway.as_ref().map(|gateway| (gateway.hub().stream_count(), !gateway.hub().runs_nothing()))
+    /// Open streams; nothing is known of a node that ends.
+    pub(super) fn streams(&self) -> Option<usize> {
+        self.gateway.lock().unwrap().as_ref().map(|gateway| gateway.hub().stream_count())
     }
 }
 
@@ -117,7 +116,9 @@ impl World {
     ) -> Arc<Self> {
         let settings = [
             ("servers.default.era", "legacy"),
-            ("sessions.idle_timeout", "2m"),
+            ("sessions.idle_timeout", "1m"),
+            ("sessions.sse_grace", "40s"),
+            ("sessions.cache_ttl", "10s"),
             ("streams.retry", "100ms"),
             ("streams.retry_max", "300ms"),
             ("drain.notice", "2s"),
