@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 
 use super::Hub;
-use super::attach::tell_if_orphaned;
 use super::live::Live;
+use super::loss::tell_if_orphaned;
 use super::stream::LocalStream;
 use crate::ports::{Attach, Attached};
 use crate::protocol::jsonrpc;

@@ -293,3 +293,16 @@ async fn a_hint_that_the_bus_lost_is_given_after_all() {
     Faults::set(&pair.faults_a.deaf, false);
     assert_eq!(heard(&mut stream).await["method"], "notifications/tools/list_changed");
 }
+
+#[tokio::test]
+async fn an_inbox_that_closes_is_opened_again() {
+    let pair = Pair::start(&[]).await;
+    let mut stream = Stream::new(pair.client.get(None).await);
+    // Another one takes its place, and goes.
+    drop(pair.shared.bus.open_inbox(pair.a.hub().node()).await.unwrap());
+    for number in 1..4 {
+        pair.publish(&pair.b, number).await;
+    }
+    let heard = [heard(&mut stream).await, heard(&mut stream).await, heard(&mut stream).await];
+    assert_eq!(steps(&heard), [1, 2, 3]);
+}
