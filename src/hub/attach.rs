@@ -172,7 +172,7 @@ impl Hub {
                     self.close_gap(live, &stream);
                 }
                 tell_if_orphaned(&stream, &tail, &running);
-                self.look_after(live, key, running);
+                self.look_after(live, &stream, running);
                 self.catch_up_on_hints(live, &stream, last_bound).await;
                 Ok(Attempt::Bound(body, upstream_event))
             }

@@ -70,21 +70,24 @@ impl Hub {
         self.append_within(self.inner.config.own_timeout, to, payload, request).await;
     }
 
-    /// The same; a store that is away is asked again for so long.
+    /// The same; a store that is away is asked again for so long. Whether it was logged, or could not be
+    /// for a reason that waiting would not change.
     pub(super) async fn append_within(
         &self,
         patience: Duration,
         to: StreamKey,
         payload: Bytes,
         request: Option<(RequestId, Fence)>,
-    ) {
+    ) -> bool {
         let producer = Producer { id: fastrand::u64(..), sequence: 1 };
         let last = request.is_some();
         let append = Append { to, payload, producer, request, last, upstream_event: None, reader: None };
         let until = tokio::time::Instant::now() + patience;
-        if let Err(error) = self.append(&append, until).await {
+        let appended = self.append(&append, until).await;
+        if let Err(error) = &appended {
             tracing::error!(stream = %append.to, %error, "a message could not be logged");
         }
+        appended.is_ok()
     }
 
     async fn send_event(&self, to: &StreamKey, binding: &Binding, event: Event, last: bool) {

@@ -97,7 +97,8 @@ impl Live {
             facts: Mutex::new((Arc::new(session), Instant::now())),
             state: Mutex::default(),
             stale: AtomicBool::new(false),
-            used: AtomicBool::new(true),
+            // Having been looked up, maybe by somebody whom it does not belong to, is no use.
+            used: AtomicBool::new(false),
             ended: CancellationToken::new(),
             reopening: tokio::sync::Mutex::new(()),
         }
@@ -322,8 +323,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_session_with_a_running_request_is_in_use() {
         let live = Arc::new(Live::new(session()));
-        live.take_used();
-        assert!(!live.take_used());
+        assert!(!live.take_used(), "it was only looked up");
         let running = live.enter_requests(&[request(1)], 1).unwrap();
         assert!(live.take_used());
         drop(running);

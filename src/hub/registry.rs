@@ -116,6 +116,7 @@ mod tests {
         let mark = registry.mark(&id);
         // Found a moment ago by a request that waits for its turn.
         let live = registry.enter(session, mark).unwrap();
+        live.mark_used();
         tokio::time::advance(Duration::from_secs(30)).await;
         registry.sweep(|live| assert!(live.take_used()));
         let known = registry.known(&id).expect("events for its streams are looked for here");

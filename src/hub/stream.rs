@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use tokio::time::Instant;
+
 use super::outlet::{Buffer, Outlet};
 use crate::domain::{Event, EventId, EventNumber, Fence, StreamKey, StreamKind};
 use crate::ports::{Tail, Takeover};
@@ -16,6 +18,9 @@ use crate::telemetry::StreamEnd;
 
 /// How many early events wait for a gap to close; more are read from the log again.
 const EARLY_MAX: usize = 256;
+
+/// How long after its time an answer may still be on its way.
+const OVERDUE: Duration = Duration::from_secs(1);
 
 /// What a delivery came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +79,8 @@ struct Writer {
     written: EventNumber,
     early: Vec<Early>,
     said_retry: bool,
+    /// When the last request that is to be answered here has run out of time.
+    answer_by: Option<Instant>,
 }
 
 /// An event that came before its predecessor, or before its stream was bound.
@@ -95,6 +102,7 @@ impl LocalStream {
             written: EventNumber::default(),
             early: Vec::new(),
             said_retry: false,
+            answer_by: None,
         };
         Self {
             key,
@@ -215,6 +223,16 @@ impl LocalStream {
                 Takeover::Second => writer.silent = true,
             }
         }
+    }
+
+    /// Until then somebody may answer on this stream.
+    pub(crate) fn answer_by(&self, at: Instant) {
+        self.lock().answer_by = Some(at);
+    }
+
+    /// Whether nobody can answer on it any more who would have by now; once.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        self.lock().answer_by.take_if(|at| now >= *at + OVERDUE).is_some()
     }
 
     /// Asks for its log to be read; true for the first who does, who has to do it.
