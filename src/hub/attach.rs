@@ -24,6 +24,9 @@ use crate::telemetry::{ResumeEnd, StreamEnd};
 /// An attach that the store comes to later than this is void: nobody waits for it any more.
 const ATTACH_WITHIN: Duration = Duration::from_secs(4);
 
+/// How often it is looked for what an attach without an answer left behind.
+const IN_DOUBT_TRIES: usize = 20;
+
 /// How long a resume waits for a store that is away before the client is told to come again.
 const RESUME_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -106,12 +109,12 @@ impl Hub {
         wanted: Wanted<'_>,
         notices: Vec<Bytes>,
     ) -> Result<Attempt, Error> {
+        // It is told to come again rather than refused, if it can't come back to this stream either.
         let resumes = wanted.position.is_some();
         let binding = Bind {
             live: live.clone(),
             key: key.clone(),
             position,
-            resumes,
             primes: wanted.primes,
             endpoint: wanted.endpoint.map(str::to_owned),
             notices,
@@ -137,9 +140,9 @@ impl Hub {
     }
 
     async fn bind_now(&self, binding: Bind) -> Result<Attempt, Error> {
-        let Bind { live, key, position, resumes, primes, endpoint, notices } = binding;
+        let Bind { live, key, position, primes, endpoint, notices } = binding;
         let (live, key) = (&live, &key);
-        let (stream, body) = self.local_stream(live, key, primes, resumes)?;
+        let (stream, body) = self.local_stream(live, key, primes, position.is_some())?;
         if self.inner.config.streams.keep_alive.is_some() {
             stream.outlet.push_replayed(Bytes::from_static(KEEP_ALIVE));
         }
@@ -186,9 +189,36 @@ impl Hub {
             Ok(Attached::TooLate | Attached::Superseded(_)) => Ok(Attempt::Postponed),
             Err(error) => {
                 stream.outlet.end(StreamEnd::Failed);
+                if error == StoreError::Unknown {
+                    self.unbind_in_doubt(live.clone(), key.clone());
+                }
                 Err(error.into())
             }
         }
+    }
+
+    /// An attach without an answer may have bound the stream to this node, where nobody holds it: once it
+    /// can't run any more, what it left is given back.
+    fn unbind_in_doubt(&self, live: Arc<Live>, key: StreamKey) {
+        let hub = self.clone();
+        self.inner.tasks.spawn_until_stopped(async move {
+            for _ in 0..IN_DOUBT_TRIES {
+                tokio::time::sleep(ATTACH_WITHIN).await;
+                let Ok(inspected) = hub.store().inspect(&live.id).await else { continue };
+                let streams = inspected.into_iter().flat_map(|inspected| inspected.streams);
+                let binding = streams.into_iter().find(|seen| seen.stream == key.stream);
+                let Some(binding) = binding.and_then(|seen| seen.binding) else { return };
+                // One that is being bound now may be the one.
+                let held = live.streams_named(&key.stream).into_iter().map(|stream| stream.fence());
+                let held = held.into_iter().any(|fence| fence.is_none_or(|fence| fence == binding.fence));
+                if binding.node != hub.inner.node {
+                    return;
+                }
+                if !held && hub.store().release(&key, binding.fence).await.is_ok() {
+                    return;
+                }
+            }
+        });
     }
 
     /// So many at once: after a node's end its clients all come back together. Those with a position
@@ -334,8 +364,6 @@ struct Bind {
     live: Arc<Live>,
     key: StreamKey,
     position: Option<EventNumber>,
-    /// The client comes back, if not to this stream: it is told to come again rather than refused.
-    resumes: bool,
     primes: bool,
     endpoint: Option<String>,
     notices: Vec<Bytes>,

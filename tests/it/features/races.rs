@@ -63,7 +63,7 @@ impl Pair {
     }
 
     async fn until_held_by(&self, stream: &StreamId, node: Option<&NodeId>) {
-        for _ in 0..500 {
+        for _ in 0..1000 {
             if self.holder(stream).await.as_ref() == node {
                 return;
             }
@@ -362,4 +362,25 @@ async fn p7_an_answer_in_json_does_not_wait_for_each_message_that_can_not_be_log
     });
     assert_eq!(reply.json()["result"]["ok"], true);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_binding_that_nobody_was_told_of_is_given_back() {
+    let pair = Pair::start(&[]).await;
+    pair.faults_a.forget("attach");
+    assert_eq!(pair.client.get(None).await.status(), 503);
+    assert_eq!(pair.holder(&StreamId::get()).await.as_ref(), Some(pair.a.hub().node()));
+    pair.until_held_by(&StreamId::get(), None).await;
+}
+
+#[tokio::test]
+async fn p8_lost_positions_open_no_more_streams_than_a_session_may_have() {
+    let pair = Pair::start(&[("limits.streams_per_session_max", "2")]).await;
+    let mut stream = Stream::new(pair.client.get(None).await);
+    stream.primed().await;
+    let position = stream.position.clone().unwrap();
+    let (name, _) = position.rsplit_once('-').unwrap();
+    let unknown = format!("{name}-99");
+    let _second = Stream::new(pair.client.get(Some(&unknown)).await);
+    assert_eq!(pair.client.get(Some(&unknown)).await.status(), 503);
 }
