@@ -4,26 +4,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::{SemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::body::StreamBody;
 use super::deliver::give_way;
 use super::live::Live;
+use super::loss::{loss_notices, lost_requests, tell_if_orphaned};
 use super::server::Server;
 use super::stream::{Delivered, Framing, LocalStream, Opening};
 use super::{Error, Hub};
-use crate::domain::{
-    Binding, EventId, EventNumber, Fence, Limit, RunningRecord, StreamId, StreamKey, StreamKind,
-};
+use crate::domain::{Binding, EventId, EventNumber, Fence, Limit, StreamId, StreamKey, StreamKind};
 use crate::ports::{Attach, Attached, Envelope, StoreError, Tail, Takeover};
-use crate::protocol::jsonrpc::{self, Id, Message, codes};
+use crate::protocol::jsonrpc;
 use crate::protocol::sse::{Frame, KEEP_ALIVE};
 use crate::telemetry::{ResumeEnd, StreamEnd};
 
 /// An attach that the store comes to later than this is void: nobody waits for it any more.
 const ATTACH_WITHIN: Duration = Duration::from_secs(4);
+
+/// How often it is looked for what an attach without an answer left behind.
+const IN_DOUBT_TRIES: usize = 20;
 
 /// How long a resume waits for a store that is away before the client is told to come again.
 const RESUME_PATIENCE: Duration = Duration::from_secs(2);
@@ -107,12 +109,12 @@ impl Hub {
         wanted: Wanted<'_>,
         notices: Vec<Bytes>,
     ) -> Result<Attempt, Error> {
+        // It is told to come again rather than refused, if it can't come back to this stream either.
         let resumes = wanted.position.is_some();
         let binding = Bind {
             live: live.clone(),
             key: key.clone(),
             position,
-            resumes,
             primes: wanted.primes,
             endpoint: wanted.endpoint.map(str::to_owned),
             notices,
@@ -139,9 +141,9 @@ impl Hub {
     }
 
     async fn bind_now(&self, binding: Bind) -> Result<Attempt, Error> {
-        let Bind { live, key, position, resumes, primes, endpoint, notices } = binding;
+        let Bind { live, key, position, primes, endpoint, notices } = binding;
         let (live, key) = (&live, &key);
-        let (stream, body) = self.local_stream(live, key, primes, resumes)?;
+        let (stream, body) = self.local_stream(live, key, primes, position.is_some())?;
         if self.inner.config.streams.keep_alive.is_some() {
             stream.outlet.push_replayed(Bytes::from_static(KEEP_ALIVE));
         }
@@ -174,7 +176,7 @@ impl Hub {
                     self.close_gap(live, &stream);
                 }
                 tell_if_orphaned(&stream, &tail, &running);
-                self.look_after(live, key, running);
+                self.look_after(live, &stream, running);
                 self.catch_up_on_hints(live, &stream, last_bound).await;
                 Ok(Attempt::Bound(body, upstream_event))
             }
@@ -188,9 +190,36 @@ impl Hub {
             Ok(Attached::TooLate | Attached::Superseded(_)) => Ok(Attempt::Postponed),
             Err(error) => {
                 stream.outlet.end(StreamEnd::Failed);
+                if error == StoreError::Unknown {
+                    self.unbind_in_doubt(live.clone(), key.clone());
+                }
                 Err(error.into())
             }
         }
+    }
+
+    /// An attach without an answer may have bound the stream to this node, where nobody holds it: once it
+    /// can't run any more, what it left is given back.
+    fn unbind_in_doubt(&self, live: Arc<Live>, key: StreamKey) {
+        let hub = self.clone();
+        self.inner.tasks.spawn_until_stopped(async move {
+            for _ in 0..IN_DOUBT_TRIES {
+                tokio::time::sleep(ATTACH_WITHIN).await;
+                let Ok(inspected) = hub.store().inspect(&live.id).await else { continue };
+                let streams = inspected.into_iter().flat_map(|inspected| inspected.streams);
+                let binding = streams.into_iter().find(|seen| seen.stream == key.stream);
+                let Some(binding) = binding.and_then(|seen| seen.binding) else { return };
+                // One that is being bound now may be the one.
+                let held = live.streams_named(&key.stream).into_iter().map(|stream| stream.fence());
+                let held = held.into_iter().any(|fence| fence.is_none_or(|fence| fence == binding.fence));
+                if binding.node != hub.inner.node {
+                    return;
+                }
+                if !held && hub.store().release(&key, binding.fence).await.is_ok() {
+                    return;
+                }
+            }
+        });
     }
 
     /// So many at once: after a node's end its clients all come back together. Those with a position
@@ -336,8 +365,6 @@ struct Bind {
     live: Arc<Live>,
     key: StreamKey,
     position: Option<EventNumber>,
-    /// The client comes back, if not to this stream: it is told to come again rather than refused.
-    resumes: bool,
     primes: bool,
     endpoint: Option<String>,
     notices: Vec<Bytes>,
@@ -361,77 +388,6 @@ impl Attempt {
             Self::Postponed => ResumeEnd::Postponed,
         }
     }
-}
-
-/// An error for each request that the lost stream was to answer.
-fn lost_requests(stream: &StreamId) -> Attachment {
-    let mut frames = BytesMut::new();
-    for id in carried(stream) {
-        let text =
-            "The answer can't be replayed: the gateway's log no longer reaches back to your Last-Event-ID";
-        let error = jsonrpc::error(Some(&id), codes::SERVER, text, None);
-        frames.extend_from_slice(
-            &Frame { event: Some("message"), data: Some(&error), ..Frame::default() }.encode(),
-        );
-    }
-    if frames.is_empty() { Attachment::Ended } else { Attachment::Once(frames.freeze()) }
-}
-
-fn carried(stream: &StreamId) -> Vec<Id> {
-    stream.carried_requests().iter().filter_map(|json| Id::parse(json).ok()).collect()
-}
-
-/// A POST's stream that did not end, and towards which nothing runs: its runner died or could not log the
-/// answer, and the record's time is over. Nothing will ever come, and its client is told so (P5).
-pub(super) fn tell_if_orphaned(stream: &LocalStream, tail: &Tail, running: &[RunningRecord]) {
-    if stream.key.stream.kind() != StreamKind::Post || tail.ended || !running.is_empty() {
-        return;
-    }
-    tracing::warn!(stream = %stream.key, "nothing runs any more towards a stream without its answer");
-    let said = tail.events.iter().filter_map(|event| Message::parse(event.payload.clone()).ok());
-    let answered: Vec<_> =
-        said.filter(Message::is_response).filter_map(|answer| answer.id().cloned()).collect();
-    for id in carried(&stream.key.stream).into_iter().filter(|id| !answered.contains(id)) {
-        let text = "The request's time is over, and the gateway has no answer to it; it may have run";
-        stream.push_unlogged(&jsonrpc::error(Some(&id), codes::SERVER, text, None));
-    }
-    stream.outlet.end(StreamEnd::Finished);
-}
-
-/// Says that messages may be missing, and what may have changed unseen.
-fn loss_notices(live: &Live) -> Vec<Bytes> {
-    #[derive(serde::Deserialize, Default)]
-    struct Listed {
-        #[serde(default, rename = "listChanged")]
-        list_changed: bool,
-    }
-    #[derive(serde::Deserialize, Default)]
-    #[serde(default)]
-    struct Capabilities {
-        tools: Listed,
-        prompts: Listed,
-        resources: Listed,
-    }
-    let session = live.session();
-    let capabilities = session.client.as_ref().map_or("{}", |client| &client.server_capabilities);
-    let capabilities: Capabilities = serde_json::from_str(capabilities).unwrap_or_default();
-    let warning = r#"{"level":"warning","logger":"holdfast","data":"Messages may be missing: the gateway's log no longer reaches back to your Last-Event-ID"}"#;
-    let mut notices = vec![jsonrpc::notification("notifications/message", Some(warning))];
-    let lists = [
-        (capabilities.tools, "notifications/tools/list_changed"),
-        (capabilities.prompts, "notifications/prompts/list_changed"),
-        (capabilities.resources, "notifications/resources/list_changed"),
-    ];
-    for (listed, method) in lists {
-        if listed.list_changed {
-            notices.push(jsonrpc::notification(method, None));
-        }
-    }
-    for uri in &session.subscriptions {
-        let params = serde_json::json!({ "uri": uri }).to_string();
-        notices.push(jsonrpc::notification("notifications/resources/updated", Some(&params)));
-    }
-    notices
 }
 
 /// The tail of a stream that was just made: nothing, from its top on.

@@ -197,7 +197,15 @@ impl Hub {
 
     async fn release(&self, release: Release) -> Option<(StreamKey, Fence)> {
         let Release { live, stream, place: _place } = &release;
-        let failed = self.unbind(stream.key.clone(), stream.fence()?).await;
+        let Some(fence) = stream.fence() else {
+            // It could not be bound. What it would have silenced may have waited for it.
+            let others = live.streams_named(&stream.key.stream).into_iter();
+            others
+                .filter(|other| other.is_silent())
+                .for_each(|other| self.look(live, &other, Duration::ZERO));
+            return None;
+        };
+        let failed = self.unbind(stream.key.clone(), fence).await;
         match stream.key.stream.kind() {
             StreamKind::Post => {}
             StreamKind::Get => self.give_back(live, stream).await,

@@ -14,12 +14,11 @@ use tokio_util::sync::CancellationToken;
 use super::deadline::Deadline;
 use super::live::Live;
 use super::open::is_login;
+use super::reopen::remembered;
 use super::server::Server;
 use super::{Error, Hub, RequestsConfig};
-use crate::domain::{Limit, RunningRecord, SessionPart};
-use crate::ports::Updated;
+use crate::domain::{Limit, RunningRecord};
 use crate::protocol::jsonrpc::{self, Id, Message};
-use crate::protocol::legacy;
 use crate::telemetry::{ExchangeEnd, chain};
 use crate::upstream::{self, Answer, Answers, Heard, Position};
 
@@ -285,8 +284,10 @@ impl Call {
                     .fail(upstream::Error::Invalid { upstream, what }.into(), ExchangeEnd::UpstreamFailed);
             }
         };
-        if answer.message.result().is_some() {
-            self.remember().await;
+        if answer.message.result().is_some()
+            && let (Some(live), Some(value)) = (&self.live, &self.params)
+        {
+            self.hub.remember(live, &self.method, value).await;
         }
         self.end(ExchangeEnd::Answered);
         Step::Final(Final { payload, outcome: Ok(StatusCode::OK), event: answer.event })
@@ -336,34 +337,6 @@ impl Call {
         let cancel = jsonrpc::notification("notifications/cancelled", Some(&params));
         self.hub.cancel_upstream(&self.server, handle, cancel);
     }
-
-    /// Keeps what must be restored if the upstream loses its session.
-    async fn remember(&mut self) {
-        let (Some(live), Some(value)) = (&self.live, &self.params) else { return };
-        let forgotten = &*self.method == "resources/unsubscribe";
-        let bytes = live.session().remembered_bytes() + value.len();
-        if !forgotten && bytes > self.hub.inner.config.session_bytes_max {
-            self.hub.inner.metrics.limit_hit(Limit::SessionBytes);
-            tracing::warn!(session = %live.id, "a subscription or log level is too large to be remembered");
-            return;
-        }
-        let part = match &*self.method {
-            "logging/setLevel" => SessionPart::LogLevel(value.clone()),
-            "resources/subscribe" => SessionPart::Subscribed(value.clone()),
-            _ => SessionPart::Unsubscribed(value.clone()),
-        };
-        match self.hub.store().update(&live.id, part).await {
-            Ok(Updated::Now(session)) => live.set_session(*session),
-            Ok(Updated::Full) => {
-                self.hub.inner.metrics.limit_hit(Limit::SubscriptionsPerSession);
-                tracing::warn!(session = %live.id, "more subscriptions than are remembered");
-            }
-            Ok(Updated::Gone) => {}
-            Err(err) => {
-                tracing::warn!(session = %live.id, error = %err, "a subscription or log level is not remembered")
-            }
-        }
-    }
 }
 
 enum Happened {
@@ -396,15 +369,6 @@ async fn cancelled(cancel: Option<Arc<Notify>>) {
     match cancel {
         Some(cancel) => cancel.notified().await,
         None => std::future::pending().await,
-    }
-}
-
-fn remembered(request: &Message) -> Option<String> {
-    let params = request.params()?;
-    match request.method()? {
-        "logging/setLevel" => legacy::log_level(params),
-        "resources/subscribe" | "resources/unsubscribe" => legacy::resource_uri(params),
-        _ => None,
     }
 }
 

@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::live::Live;
 use super::stream::Delivered;
 use super::{Error, Hub};
-use crate::domain::{Binding, Event, Fence, StreamKey};
-use crate::ports::{Append, Appended, BusError, Envelope, StoreError, Takeover};
+use crate::domain::{Binding, Event, Fence, RequestId, StreamKey};
+use crate::ports::{Append, Appended, BusError, Envelope, Producer, StoreError, Takeover};
 use crate::telemetry::StreamEnd;
 
 /// Larger payloads don't travel over the bus, in bytes: the receiver reads the log.
 const TRAVELS_MAX: usize = 32 * 1024;
+
+/// How long an operator's message waits for a store that is away.
+const OPERATORS_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Hub {
     /// Logs one message and sends it to whichever node holds the stream. A store that does not answer
@@ -42,6 +46,48 @@ impl Hub {
             }
         }
         Ok(appended)
+    }
+
+    /// Appends a message that comes alone and was asked for by an operator.
+    pub(super) async fn append_alone(&self, to: StreamKey, payload: Bytes) -> Result<(), Error> {
+        let producer = Producer { id: fastrand::u64(..), sequence: 1 };
+        let append =
+            Append { to, payload, producer, request: None, last: false, upstream_event: None, reader: None };
+        let until = tokio::time::Instant::now() + OPERATORS_PATIENCE;
+        match self.append(&append, until).await? {
+            Appended::Logged { .. } => Ok(()),
+            Appended::Gone | Appended::Ended | Appended::StaleFence => Err(Error::NoSession),
+        }
+    }
+
+    /// Appends a message that comes alone; with a request, as its last.
+    pub(super) async fn append_once(
+        &self,
+        to: StreamKey,
+        payload: Bytes,
+        request: Option<(RequestId, Fence)>,
+    ) {
+        self.append_within(self.inner.config.own_timeout, to, payload, request).await;
+    }
+
+    /// The same; a store that is away is asked again for so long. Whether it was logged, or could not be
+    /// for a reason that waiting would not change.
+    pub(super) async fn append_within(
+        &self,
+        patience: Duration,
+        to: StreamKey,
+        payload: Bytes,
+        request: Option<(RequestId, Fence)>,
+    ) -> bool {
+        let producer = Producer { id: fastrand::u64(..), sequence: 1 };
+        let last = request.is_some();
+        let append = Append { to, payload, producer, request, last, upstream_event: None, reader: None };
+        let until = tokio::time::Instant::now() + patience;
+        let appended = self.append(&append, until).await;
+        if let Err(error) = &appended {
+            tracing::error!(stream = %append.to, %error, "a message could not be logged");
+        }
+        appended.is_ok()
     }
 
     async fn send_event(&self, to: &StreamKey, binding: &Binding, event: Event, last: bool) {

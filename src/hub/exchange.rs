@@ -51,6 +51,8 @@ pub(super) struct Exchange {
     lifetime: Duration,
     recorded_until: Instant,
     outbound: Outbound,
+    /// The last message that had no stream to be said on could not be logged.
+    unlogged: bool,
     producer: Producer,
 }
 
@@ -132,6 +134,7 @@ impl Exchange {
             lifetime,
             recorded_until: Instant::now() + lifetime,
             outbound: Outbound::Quiet(Vec::new()),
+            unlogged: false,
             producer: Producer { id: fastrand::u64(..), sequence: 0 },
         }
     }
@@ -199,7 +202,9 @@ impl Exchange {
             // Its own answer will be JSON: the session's GET stream takes what can't wait.
             Outbound::Quiet(_) => {
                 let to = StreamKey { session: self.live.id.clone(), stream: StreamId::get() };
-                self.hub.append_within(PATIENCE, to, raw, None).await;
+                // The answer waits for one message that can't be logged, not for each.
+                let patience = if self.unlogged { Duration::ZERO } else { PATIENCE };
+                self.unlogged = !self.hub.append_within(patience, to, raw, None).await;
             }
             Outbound::Nowhere => {}
         }
@@ -232,6 +237,7 @@ impl Exchange {
             Ok(Begun::Recorded { fence, top, .. }) => {
                 let (stream, body) = local;
                 stream.bound(fence, &empty_tail(top), &Opening::default());
+                stream.answer_by(Instant::now() + self.lifetime);
                 self.outbound = Outbound::Stream { key, fence };
                 self.is_recorded();
                 if let Some(reply) = self.reply.take() {

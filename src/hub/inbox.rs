@@ -6,24 +6,29 @@ use super::Hub;
 use super::deliver::{end_streams, give_way};
 use super::mail::Arrival;
 use crate::domain::{Payload, ServerName, SessionId, StreamKind};
-use crate::ports::Envelope;
+use crate::ports::{Envelope, Inbox};
 use crate::telemetry::StreamEnd;
 
 /// Between two attempts to open the inbox.
 const AGAIN: Duration = Duration::from_millis(200);
 
 impl Hub {
-    /// Reads this node's inbox, until it is dropped.
+    /// Reads this node's inbox, until it is dropped. One that closes is opened again.
     pub(super) async fn watch_inbox(self) {
-        let mut inbox = loop {
+        loop {
             match self.inner.bus.open_inbox(&self.inner.node).await {
-                Ok(inbox) => break inbox,
-                Err(error) => {
-                    tracing::warn!(%error, "this node's inbox can't be opened yet");
-                    tokio::time::sleep(AGAIN).await;
+                Ok(inbox) => {
+                    self.read_inbox(inbox).await;
+                    tracing::warn!("this node's inbox was closed; opening another");
+                    self.inner.resync.notify_one();
                 }
+                Err(error) => tracing::warn!(%error, "this node's inbox can't be opened yet"),
             }
-        };
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn read_inbox(&self, mut inbox: Inbox) {
         inbox.missed.mark_unchanged();
         loop {
             tokio::select! {

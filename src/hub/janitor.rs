@@ -60,6 +60,12 @@ impl Hub {
             if let Some(interval) = config.keep_alive {
                 held.outlet().keep_alive(now, interval);
             }
+            if let Held::Session(stream) = &held
+                && stream.is_overdue(now)
+                && let Some(live) = self.inner.registry.known(&stream.key.session)
+            {
+                self.look(&live, stream, Duration::ZERO);
+            }
             // Not all that were opened together are ended together.
             let life = config.life_max.map(|life| life.mul_f64(0.75 + spread(slot) / 4.0));
             if let Held::Session(stream) = &held

@@ -14,6 +14,7 @@ mod farewell;
 mod inbox;
 mod janitor;
 mod live;
+mod loss;
 mod mail;
 mod modern;
 mod nodes;
@@ -22,6 +23,7 @@ mod operate;
 mod outlet;
 mod post;
 mod pump;
+mod registry;
 mod reopen;
 mod resync;
 mod server;
@@ -50,8 +52,8 @@ use crate::domain::{Entropy, Limit, NodeId, Principal, RequestId, StreamId, Stre
 use crate::lifecycle::Tasks;
 use crate::ports::{Bus, SessionStore};
 use crate::telemetry::{Gauged, Metrics};
-use live::Registry;
 use outlet::Outlet;
+use registry::Registry;
 
 /// Limits and times of the use cases; the keys of `docs/configuration.md` carry the same names.
 #[derive(Debug, Clone, PartialEq, Eq)]

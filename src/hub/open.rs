@@ -2,7 +2,6 @@
 //! ours. Over HTTP+SSE the session is older than its `initialize`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -14,10 +13,10 @@ use super::post::Reply;
 use super::server::{Server, SessionPolicy};
 use super::{Caller, Error, Hub};
 use crate::domain::{
-    ClientFacts, EventId, Fence, Limit, RequestId, SessionId, SessionPart, StreamId, StreamKey, Transport,
+    ClientFacts, EventId, Limit, RequestId, SessionId, SessionPart, StreamId, StreamKey, Transport,
     UpstreamHandle,
 };
-use crate::ports::{Append, Appended, Begin, Begun, Opened, Producer, Updated};
+use crate::ports::{Begin, Begun, Opened, Updated};
 use crate::protocol::era::Refusal;
 use crate::protocol::jsonrpc::{self, Id, Message, codes};
 use crate::protocol::legacy;
@@ -44,9 +43,6 @@ pub(super) struct Handshake {
     /// Absent if the answer is an error.
     pub agreed: Option<(UpstreamHandle, ClientFacts)>,
 }
-
-/// How long an operator's message waits for a store that is away.
-const OPERATORS_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Hub {
     /// A Streamable HTTP client's `initialize`. It is a task of its own: what was opened for a client that
@@ -342,45 +338,6 @@ impl Hub {
         for message in earlier {
             let to = StreamKey { session: live.id.clone(), stream: stream.clone() };
             self.append_once(to, message.raw().clone(), None).await;
-        }
-    }
-
-    /// Appends a message that comes alone and was asked for by an operator.
-    pub(super) async fn append_alone(&self, to: StreamKey, payload: Bytes) -> Result<(), Error> {
-        let producer = Producer { id: fastrand::u64(..), sequence: 1 };
-        let append =
-            Append { to, payload, producer, request: None, last: false, upstream_event: None, reader: None };
-        let until = tokio::time::Instant::now() + OPERATORS_PATIENCE;
-        match self.append(&append, until).await? {
-            Appended::Logged { .. } => Ok(()),
-            Appended::Gone | Appended::Ended | Appended::StaleFence => Err(Error::NoSession),
-        }
-    }
-
-    /// Appends a message that comes alone; with a request, as its last.
-    pub(super) async fn append_once(
-        &self,
-        to: StreamKey,
-        payload: Bytes,
-        request: Option<(RequestId, Fence)>,
-    ) {
-        self.append_within(self.inner.config.own_timeout, to, payload, request).await;
-    }
-
-    /// The same; a store that is away is asked again for so long.
-    pub(super) async fn append_within(
-        &self,
-        patience: Duration,
-        to: StreamKey,
-        payload: Bytes,
-        request: Option<(RequestId, Fence)>,
-    ) {
-        let producer = Producer { id: fastrand::u64(..), sequence: 1 };
-        let last = request.is_some();
-        let append = Append { to, payload, producer, request, last, upstream_event: None, reader: None };
-        let until = tokio::time::Instant::now() + patience;
-        if let Err(error) = self.append(&append, until).await {
-            tracing::error!(stream = %append.to, %error, "a message could not be logged");
         }
     }
 }

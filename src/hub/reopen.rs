@@ -8,9 +8,10 @@ use super::live::Live;
 use super::open::refusal;
 use super::server::Server;
 use super::{Error, Hub};
-use crate::domain::{SessionPart, UpstreamHandle};
+use crate::domain::{Limit, SessionPart, UpstreamHandle};
 use crate::ports::Updated;
-use crate::protocol::jsonrpc::codes;
+use crate::protocol::jsonrpc::{Message, codes};
+use crate::protocol::legacy;
 use crate::telemetry::Outcome;
 use crate::upstream::{self, Answers};
 
@@ -106,6 +107,46 @@ impl Hub {
             }
             Ok(Updated::Gone | Updated::Full) => Err(Error::NoSession),
             Err(err) => Err(err.into()),
+        }
+    }
+}
+
+/// The parameter that has to be restored if the upstream loses its session, if this request has one.
+pub(super) fn remembered(request: &Message) -> Option<String> {
+    let params = request.params()?;
+    match request.method()? {
+        "logging/setLevel" => legacy::log_level(params),
+        "resources/subscribe" | "resources/unsubscribe" => legacy::resource_uri(params),
+        _ => None,
+    }
+}
+
+impl Hub {
+    /// Keeps it, once the upstream has taken it.
+    pub(super) async fn remember(&self, live: &Live, method: &str, value: &str) {
+        let forgotten = method == "resources/unsubscribe";
+        let bytes = live.session().remembered_bytes() + value.len();
+        if !forgotten && bytes > self.inner.config.session_bytes_max {
+            self.inner.metrics.limit_hit(Limit::SessionBytes);
+            tracing::warn!(session = %live.id, "a subscription or log level is too large to be remembered");
+            return;
+        }
+        let value = value.to_owned();
+        let part = match method {
+            "logging/setLevel" => SessionPart::LogLevel(value),
+            "resources/subscribe" => SessionPart::Subscribed(value),
+            _ => SessionPart::Unsubscribed(value),
+        };
+        match self.store().update(&live.id, part).await {
+            Ok(Updated::Now(session)) => live.set_session(*session),
+            Ok(Updated::Full) => {
+                self.inner.metrics.limit_hit(Limit::SubscriptionsPerSession);
+                tracing::warn!(session = %live.id, "more subscriptions than are remembered");
+            }
+            Ok(Updated::Gone) => {}
+            Err(err) => {
+                tracing::warn!(session = %live.id, error = %err, "a subscription or log level is not remembered")
+            }
         }
     }
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use futures::StreamExt as _;
 
 use super::Hub;
-use super::attach::tell_if_orphaned;
 use super::live::Live;
+use super::loss::tell_if_orphaned;
+use super::nodes::Health;
 use super::stream::LocalStream;
 use crate::ports::{Attach, Attached};
 use crate::protocol::jsonrpc;
@@ -74,8 +75,9 @@ impl Hub {
             // The log can't be read for a stream that is another's by now; its client can, with its position.
             if stream.is_silent_with_a_gap() {
                 stream.end_with_retry(StreamEnd::Failed, self.retry());
+                return true;
             }
-            return true;
+            return !stream.is_silent() || self.promote_if_unheld(live, stream).await;
         };
         let attach = Attach {
             stream: stream.key.clone(),
@@ -88,7 +90,7 @@ impl Hub {
             Ok(Attached::Bound { tail, running, upstream_event, .. }) => {
                 self.inner.metrics.delivered(stream.caught_up(&tail));
                 tell_if_orphaned(stream, &tail, &running);
-                self.look_after(live, &stream.key, running);
+                self.look_after(live, stream, running);
                 self.ensure_pump(live, &stream.key.stream, upstream_event).await;
             }
             // Nobody said who holds it now: the client finds out by coming back.
@@ -103,6 +105,26 @@ impl Hub {
                 tracing::warn!(stream = %stream.key, %error, "a gap can't be read from the log yet");
                 return false;
             }
+        }
+        true
+    }
+
+    /// The word that the newest stream ended may be what was lost, or its node may be dead. False if the
+    /// store gave no answer.
+    async fn promote_if_unheld(&self, live: &Arc<Live>, stream: &Arc<LocalStream>) -> bool {
+        let seen = match self.store().inspect(&live.id).await {
+            Ok(Some(inspected)) => {
+                inspected.streams.into_iter().find(|seen| seen.stream == stream.key.stream)
+            }
+            Ok(None) => return true,
+            Err(_) => return false,
+        };
+        let held = seen.and_then(|seen| seen.binding).is_some_and(|binding| {
+            // Its own may be on its way.
+            binding.node == self.inner.node || self.inner.nodes.health(&binding.node) != Health::Dead
+        });
+        if !held {
+            self.promote_silent(live, &stream.key.stream).await;
         }
         true
     }

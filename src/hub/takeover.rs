@@ -4,12 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Hub;
 use super::call::Call;
 use super::exchange::{Asked, Exchange};
 use super::live::Live;
 use super::nodes::Health;
 use super::post::Form;
+use super::stream::LocalStream;
 use crate::domain::{RunningRecord, StreamKey};
 use crate::ports::{Steal, Stolen};
 use crate::protocol::jsonrpc::Id;
@@ -22,10 +25,19 @@ const STEAL_AGAIN_MAX: Duration = Duration::from_secs(2);
 impl Hub {
     /// Looks at what runs towards a stream that is held here. A runner that is merely missing is being
     /// looked for; once it is dead, every stream is read again and comes by here.
-    pub(super) fn look_after(&self, live: &Arc<Live>, stream: &StreamKey, running: Vec<RunningRecord>) {
+    pub(super) fn look_after(&self, live: &Arc<Live>, stream: &LocalStream, running: Vec<RunningRecord>) {
+        let now_ms = self.inner.nodes.store_time(Duration::ZERO);
+        let left = |record: &RunningRecord| {
+            now_ms.map_or(record.time_left(), |now| {
+                Duration::from_millis(record.deadline_ms.saturating_sub(now))
+            })
+        };
+        if let Some(left) = running.iter().map(left).max() {
+            stream.answer_by(Instant::now() + left);
+        }
         for record in running {
             if record.runner != self.inner.node && self.inner.nodes.health(&record.runner) == Health::Dead {
-                let (hub, live, stream) = (self.clone(), live.clone(), stream.clone());
+                let (hub, live, stream) = (self.clone(), live.clone(), stream.key.clone());
                 self.inner.tasks.spawn(async move { hub.take_over(live, stream, record).await });
             }
         }

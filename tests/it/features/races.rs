@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast::app::Shared;
-use holdfast::domain::{Fence, NodeId, SessionId, StreamId, StreamKey};
+use holdfast::domain::{EventId, Fence, NodeId, RequestId, SessionId, StreamId, StreamKey};
 use holdfast::hub::Audience;
-use holdfast::ports::{Envelope, Lane, Lease, Parcel, Takeover};
+use holdfast::ports::{Begin, Begun, Envelope, Lane, Lease, Parcel, Takeover};
 use holdfast::protocol::jsonrpc::Message;
 use serde_json::{Value, json as value};
 use tokio::time::{Instant, sleep, timeout};
@@ -63,7 +63,7 @@ impl Pair {
     }
 
     async fn until_held_by(&self, stream: &StreamId, node: Option<&NodeId>) {
-        for _ in 0..500 {
+        for _ in 0..1000 {
             if self.holder(stream).await.as_ref() == node {
                 return;
             }
@@ -292,4 +292,95 @@ async fn a_hint_that_the_bus_lost_is_given_after_all() {
     pair.a.hub().publish(&Audience::All, &hint).await.unwrap();
     Faults::set(&pair.faults_a.deaf, false);
     assert_eq!(heard(&mut stream).await["method"], "notifications/tools/list_changed");
+}
+
+#[tokio::test]
+async fn an_inbox_that_closes_is_opened_again() {
+    let pair = Pair::start(&[]).await;
+    let mut stream = Stream::new(pair.client.get(None).await);
+    // Another one takes its place, and goes.
+    drop(pair.shared.bus.open_inbox(pair.a.hub().node()).await.unwrap());
+    for number in 1..4 {
+        pair.publish(&pair.b, number).await;
+    }
+    let heard = [heard(&mut stream).await, heard(&mut stream).await, heard(&mut stream).await];
+    assert_eq!(steps(&heard), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn l19_an_older_stream_hears_again_even_if_it_was_not_told_that_the_newer_one_ended() {
+    let pair = Pair::start(&[]).await;
+    let mut older = Stream::new(pair.client.get(None).await);
+    let newer = Stream::new(pair.elsewhere.get(None).await);
+    Faults::set(&pair.faults_b.deaf, true);
+    drop(newer);
+    pair.until_held_by(&StreamId::get(), None).await;
+    wait_until("it is lost", || {
+        pair.faults_b.taken.lock().unwrap().get("announce").is_some_and(|count| *count >= 1)
+    })
+    .await;
+    Faults::set(&pair.faults_b.deaf, false);
+    pair.publish(&pair.b, 1).await;
+    assert_eq!(steps(&[heard(&mut older).await]), [1]);
+}
+
+#[tokio::test]
+async fn p5_a_client_that_waits_for_what_nobody_runs_is_told_when_its_time_is_over() {
+    let pair = Pair::start(&[]).await;
+    // As if the node that recorded it had lost it: it is alive, and nothing runs.
+    let request = RequestId::from_json("7");
+    let stream =
+        StreamKey { session: pair.session(), stream: StreamId::post(std::slice::from_ref(&request)) };
+    let begin = Begin {
+        stream: stream.clone(),
+        requests: vec![request],
+        runner: pair.a.hub().node().clone(),
+        lifetime: Duration::from_secs(1),
+        bind: false,
+        upstream_event: None,
+    };
+    let Begun::Recorded { top, .. } = pair.shared.store.begin(&begin).await.unwrap() else { panic!() };
+    let position = EventId { session: None, stream: stream.stream, number: top }.to_string();
+    let mut waiting = Stream::new(pair.elsewhere.get(Some(&position)).await);
+    let told = heard(&mut waiting).await;
+    assert_eq!((told["id"].clone(), told["error"]["code"].clone()), (value!(7), value!(-32000)));
+    assert!(waiting.rest().await.is_empty());
+}
+
+#[tokio::test]
+async fn p7_an_answer_in_json_does_not_wait_for_each_message_that_can_not_be_logged() {
+    let pair = Pair::start(&[("servers.default.answers", "json")]).await;
+    Faults::set(&pair.faults_a.away, true);
+    let body = call(1);
+    let began = Instant::now();
+    let (reply, ()) = futures::join!(pair.client.posted(&body), async {
+        let answer = pair.hand.take("tools/call").await;
+        for number in 0..5 {
+            answer.say(&step(number)).await;
+        }
+        answer.finish().await;
+    });
+    assert_eq!(reply.json()["result"]["ok"], true);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_binding_that_nobody_was_told_of_is_given_back() {
+    let pair = Pair::start(&[]).await;
+    pair.faults_a.forget("attach");
+    assert_eq!(pair.client.get(None).await.status(), 503);
+    assert_eq!(pair.holder(&StreamId::get()).await.as_ref(), Some(pair.a.hub().node()));
+    pair.until_held_by(&StreamId::get(), None).await;
+}
+
+#[tokio::test]
+async fn p8_lost_positions_open_no_more_streams_than_a_session_may_have() {
+    let pair = Pair::start(&[("limits.streams_per_session_max", "2")]).await;
+    let mut stream = Stream::new(pair.client.get(None).await);
+    stream.primed().await;
+    let position = stream.position.clone().unwrap();
+    let (name, _) = position.rsplit_once('-').unwrap();
+    let unknown = format!("{name}-99");
+    let _second = Stream::new(pair.client.get(Some(&unknown)).await);
+    assert_eq!(pair.client.get(Some(&unknown)).await.status(), 503);
 }
