@@ -9,6 +9,7 @@ mod presence;
 mod scripts;
 mod steps;
 mod store;
+mod tls;
 
 pub use connect::{Config, ConnectError};
 pub use store::RedisSessionStore;

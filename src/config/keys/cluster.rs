@@ -31,6 +31,7 @@ pub(super) fn redis(s: &mut Section<'_, '_>) -> RedisConfig {
             100..=1_000_000,
             "Steps of this node that may wait for an answer at once. Beyond it requests get 503.",
         ),
+        ca_file: file(s, "ca_file", "A file with PEM certificates that are trusted instead of the system's."),
     }
 }
 

@@ -1,10 +1,25 @@
 //! A Redis.
 
+use std::process::Command;
+
 use holdfast::adapters::redis::{Config, RedisSessionStore};
 use holdfast::ports::Bounds;
 
-use super::Server;
+use super::{Server, Tls};
 use crate::peers::free_port;
+
+/// Where a store finds it, as nodes are told by default.
+pub(crate) fn config(url: String) -> Config {
+    let timeout = std::time::Duration::from_secs(2);
+    Config { url, prefix: "hf".to_owned(), timeout, pending_max: 10_000, ca_file: None }
+}
+
+/// What a server answers to an operator.
+pub(super) fn ask(port: u16, words: &[&str]) -> String {
+    let told = Command::new("redis-cli").args(["-p", &port.to_string()]).args(words).output().unwrap();
+    assert!(told.status.success(), "{told:?}");
+    String::from_utf8_lossy(&told.stdout).into_owned()
+}
 
 pub(crate) struct Redis {
     server: Option<Server>,
@@ -21,6 +36,22 @@ impl Redis {
     pub(crate) fn with(more: &[&str]) -> Self {
         let more = more.iter().map(|&word| word.to_owned()).collect();
         let mut redis = Self { server: None, port: free_port(), more };
+        redis.restart();
+        redis
+    }
+
+    /// Over TLS alone.
+    pub(crate) fn secure(tls: &Tls) -> Self {
+        let port = free_port();
+        let more = format!(
+            "--port 0 --tls-port {port} --tls-auth-clients no --tls-ca-cert-file {} --tls-cert-file {} \
+             --tls-key-file {}",
+            tls.root.display(),
+            tls.certificate.display(),
+            tls.key.display()
+        );
+        let more = more.split(' ').map(str::to_owned).collect();
+        let mut redis = Self { server: None, port, more };
         redis.restart();
         redis
     }
@@ -53,13 +84,8 @@ impl Redis {
 
     /// Says something to it, as an operator would.
     pub(crate) fn command(&self, words: &[&str]) {
-        let told = std::process::Command::new("redis-cli")
-            .args(["-p", &self.port.to_string()])
-            .args(words)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&told.stdout).into_owned();
-        assert!(told.status.success() && said.trim() == "OK", "{said}");
+        let said = ask(self.port, words);
+        assert!(said.trim() == "OK", "{said}");
     }
 
     pub(crate) fn url(&self) -> String {
@@ -67,12 +93,7 @@ impl Redis {
     }
 
     pub(crate) fn config(&self) -> Config {
-        Config {
-            url: self.url(),
-            prefix: "hf".to_owned(),
-            timeout: std::time::Duration::from_secs(2),
-            pending_max: 10_000,
-        }
+        config(self.url())
     }
 
     pub(crate) async fn store(&self, bounds: Bounds) -> RedisSessionStore {
