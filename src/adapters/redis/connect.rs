@@ -1,18 +1,15 @@
-//! Reaching a Redis: how its client is set up, and what is looked at before it is used.
+//! Reaching a Redis: what it is, one server or several, and what is looked at before it is used.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use fred::clients::Client;
-use fred::error::{Error as RedisError, ErrorKind};
-use fred::interfaces::ClientLike as _;
-use fred::types::config::{
-    Config as FredConfig, ConnectionConfig, Options, PerformanceConfig, ReconnectPolicy, Server,
-    ServerConfig, TcpConfig, UnresponsiveConfig,
-};
-use fred::types::{ClusterHash, CustomCommand, Value};
+use fred::types::Value;
+use fred::types::config::{Server, ServerConfig};
 
-use super::tls;
+use super::link::{Link, Manner, refused};
+use super::servers::Servers;
+use super::topology::{Sentinels, Slots};
 
 /// How a Redis is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +39,7 @@ pub enum ConnectError {
     Tls(String),
     #[error("state: {0} can't be read")]
     File(PathBuf, #[source] std::io::Error),
-    #[error("state: the server is a {0}: its URL begins with {1}://")]
+    #[error("state: {0}: its URL begins with {1}://")]
     Kind(&'static str, &'static str),
     #[error("state: Redis {0} is too old: 6.2 is the oldest that will do")]
     Version(String),
@@ -60,124 +57,139 @@ impl ConnectError {
     }
 }
 
-/// A client that gives up early, never sends a step twice, and comes back by itself.
-pub(super) async fn connect(config: &Config) -> Result<Client, ConnectError> {
-    let (url, secure) = match config.url.strip_prefix("rediss") {
-        Some(rest) => (format!("redis{rest}"), true),
-        None => (config.url.clone(), false),
-    };
-    let mut fred =
-        FredConfig::from_url(&url).map_err(|error| ConnectError::Url(error.details().to_owned()))?;
-    if secure {
-        fred.tls = Some(tls::connector(config.ca_file.as_deref())?.into());
+/// What a server can be, as it says itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Standalone,
+    Cluster,
+    Sentinel,
+}
+
+impl Kind {
+    fn of(mode: &str) -> Self {
+        match mode {
+            "cluster" => Self::Cluster,
+            "sentinel" => Self::Sentinel,
+            _ => Self::Standalone,
+        }
     }
-    let performance = PerformanceConfig {
-        default_command_timeout: config.timeout,
-        broadcast_channel_capacity: 256,
-        ..PerformanceConfig::default()
-    };
-    let connection = ConnectionConfig {
-        connection_timeout: config.timeout,
-        internal_command_timeout: config.timeout,
-        // A step that was sent may have been done: sending it again is the caller's decision.
-        max_command_attempts: 1,
-        max_command_buffer_len: config.pending_max,
-        reconnect_on_auth_error: true,
-        unresponsive: UnresponsiveConfig {
-            max_timeout: Some(config.timeout * 2),
-            interval: (config.timeout / 4).max(Duration::from_millis(50)),
-        },
-        tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
-        ..ConnectionConfig::default()
-    };
-    let mut policy = ReconnectPolicy::new_exponential(0, 50, 1000, 2);
-    policy.set_jitter(100);
-    let kind = fred.server.clone();
-    let client = Client::new(fred, Some(performance), Some(connection), Some(policy));
-    // The first attempt's failure is the caller's to see; later ones are met by coming back.
-    let _driver = client.connect();
-    match tokio::time::timeout(config.timeout * 2, client.wait_for_connect()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(quit(&client, refused(&error)).await),
-        Err(_) => return Err(quit(&client, ConnectError::Unreachable("no answer in time".into())).await),
-    }
-    match check(&client, &kind).await {
-        Ok(()) => Ok(client),
-        Err(error) => Err(quit(&client, error).await),
+
+    /// The error that it is this, where something else was expected.
+    fn instead(self, secure: bool) -> ConnectError {
+        let (what, plain, with_tls) = match self {
+            Self::Standalone => ("the server is a single one", "redis", "rediss"),
+            Self::Cluster => ("the server is one of a cluster", "redis-cluster", "rediss-cluster"),
+            Self::Sentinel => ("the server is a Sentinel", "redis-sentinel", "rediss-sentinel"),
+        };
+        ConnectError::Kind(what, if secure { with_tls } else { plain })
     }
 }
 
-async fn quit(client: &Client, error: ConnectError) -> ConnectError {
-    let _ = tokio::time::timeout(Duration::from_millis(200), client.quit()).await;
-    error
-}
-
-fn refused(error: &RedisError) -> ConnectError {
-    let details = error.details().to_owned();
-    let says = |codes: &[&str]| codes.iter().any(|code| details.contains(code));
-    match error.kind() {
-        ErrorKind::Auth => ConnectError::Login(details),
-        ErrorKind::Config | ErrorKind::Url => ConnectError::Url(details),
-        ErrorKind::Tls => ConnectError::Tls(details),
-        // What rustls refuses comes as broken input.
-        _ if says(&["kind: InvalidData"]) => ConnectError::Tls(details),
-        _ if says(&["NOAUTH", "WRONGPASS", "NOPERM"]) => ConnectError::Login(details),
-        _ if says(&["DB index"]) => ConnectError::Url(details),
-        _ => ConnectError::Unreachable(details),
+/// Whatever the URL names.
+pub(super) async fn connect(config: &Config) -> Result<Servers, ConnectError> {
+    let manner = Manner::of(config)?;
+    match manner.named().clone() {
+        ServerConfig::Centralized { server } => {
+            let link = Link::reach(server, &manner).await?;
+            check(&link, Kind::Standalone, &manner).await?;
+            Ok(Servers::one(link, manner))
+        }
+        ServerConfig::Clustered { hosts, .. } => {
+            let (slots, links) = cluster(&hosts, &manner).await?;
+            Ok(Servers::cluster(&slots, &links, hosts, manner))
+        }
+        ServerConfig::Sentinel { hosts, service_name, username, password } => {
+            let sentinels =
+                Sentinels::reach(hosts, service_name, &manner.with_login(username, password)).await?;
+            let primary = sentinels.primary(None, &manner).await?;
+            check(&primary, Kind::Standalone, &manner).await?;
+            if setting(&primary, "min-replicas-to-write", &manner).await.as_deref() == Some("0") {
+                tracing::warn!(
+                    "min-replicas-to-write is 0: what a primary acknowledges after it was replaced will be lost"
+                );
+            }
+            Ok(Servers::behind(sentinels, primary, manner))
+        }
     }
 }
 
-/// Asks one server, of a cluster the one that is named.
-async fn ask(
-    client: &Client,
-    server: Option<&Server>,
-    command: &'static str,
-    arguments: &[&'static str],
-) -> Result<Value, RedisError> {
-    let command = CustomCommand::new_static(command, ClusterHash::Random, false);
-    let options = Options { cluster_node: server.cloned(), ..Options::default() };
-    client.with_options(&options).custom(command, arguments.to_vec()).await
+/// Any of the named servers tells of all. One that is away now doesn't keep the others' sessions waiting.
+async fn cluster(hosts: &[Server], manner: &Manner) -> Result<(Slots, Vec<Arc<Link>>), ConnectError> {
+    let mut error = ConnectError::Unreachable("the URL names no server".into());
+    for host in hosts {
+        let told = async {
+            let first = Link::reach(host.clone(), manner).await?;
+            check(&first, Kind::Cluster, manner).await?;
+            Slots::ask(&first, manner.timeout)
+                .await
+                .map_err(|error| refused(&error))
+                .map(|slots| (first, slots))
+        };
+        let (first, slots) = match told.await {
+            Ok(told) => told,
+            Err(refusal) if refusal.may_pass() => {
+                error = refusal;
+                continue;
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        let others = slots.servers().into_iter().filter(|server| *server != first.server);
+        let reached = futures::future::join_all(others.map(|server| async {
+            let link = Link::reach(server.clone(), manner).await;
+            let checked = match link {
+                Ok(link) => check(&link, Kind::Cluster, manner).await.map(|()| link),
+                Err(error) => Err(error),
+            };
+            match checked {
+                Err(error) if error.may_pass() => {
+                    tracing::warn!(%error, ?server, "its sessions wait");
+                    Ok(Link::open(server, manner))
+                }
+                decided => decided,
+            }
+        }));
+        let mut links = reached.await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        links.push(first);
+        return Ok((slots, links));
+    }
+    Err(error)
 }
 
-async fn check(client: &Client, kind: &ServerConfig) -> Result<(), ConnectError> {
-    if !kind.is_clustered() {
-        return check_server(client, None).await;
-    }
-    for server in client.active_connections() {
-        check_server(client, Some(&server)).await?;
-    }
-    Ok(())
-}
-
-async fn check_server(client: &Client, server: Option<&Server>) -> Result<(), ConnectError> {
-    let info = ask(client, server, "INFO", &["server"]).await.map_err(|error| refused(&error))?;
+/// Whether a server is what it is taken for, and will do.
+pub(super) async fn check(link: &Link, kind: Kind, manner: &Manner) -> Result<(), ConnectError> {
+    let info =
+        link.ask("INFO", vec!["server".into()], manner.timeout).await.map_err(|error| refused(&error))?;
     let info = info.as_string().unwrap_or_default();
     let fact = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
-    match fact("redis_mode:") {
-        "cluster" if server.is_none() => return Err(ConnectError::Kind("cluster", "redis-cluster")),
-        "sentinel" => return Err(ConnectError::Kind("Sentinel", "redis-sentinel")),
-        _ => {}
+    let told = Kind::of(fact("redis_mode:"));
+    if told != kind {
+        return Err(told.instead(manner.secure));
     }
     let version = fact("redis_version:");
     let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     if (numbers.next(), numbers.next()) < (Some(6), Some(2)) {
         return Err(ConnectError::Version(version.to_owned()));
     }
-    match ask(client, server, "CONFIG", &["GET", "maxmemory-policy"]).await {
-        Ok(policy) => {
-            let texts: Vec<_> = match policy {
-                Value::Array(values) => values.iter().filter_map(Value::as_string).collect(),
-                Value::Map(map) => map.inner().into_values().filter_map(|value| value.as_string()).collect(),
-                _ => Vec::new(),
-            };
-            match texts.iter().find(|text| *text != "maxmemory-policy") {
-                Some(policy) if policy != "noeviction" => Err(ConnectError::Eviction(policy.clone())),
-                _ => Ok(()),
-            }
-        }
-        Err(error) => {
-            tracing::warn!(%error, "whether Redis evicts keys can't be checked: maxmemory-policy must be noeviction");
+    if kind == Kind::Sentinel {
+        return Ok(());
+    }
+    match setting(link, "maxmemory-policy", manner).await {
+        Some(policy) if policy != "noeviction" => Err(ConnectError::Eviction(policy)),
+        Some(_) => Ok(()),
+        None => {
+            tracing::warn!("whether Redis evicts keys can't be checked: maxmemory-policy must be noeviction");
             Ok(())
         }
     }
+}
+
+/// Managed offers don't tell.
+async fn setting(link: &Link, name: &str, manner: &Manner) -> Option<String> {
+    let told = link.ask("CONFIG", vec!["GET".into(), name.into()], manner.timeout).await.ok()?;
+    let texts: Vec<_> = match told {
+        Value::Array(values) => values.iter().filter_map(Value::as_string).collect(),
+        Value::Map(map) => map.inner().into_values().filter_map(|value| value.as_string()).collect(),
+        _ => Vec::new(),
+    };
+    texts.into_iter().find(|text| text != name)
 }

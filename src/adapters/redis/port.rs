@@ -1,10 +1,8 @@
 //! The port: each step of the trait is one of the store's.
 
-use fred::interfaces::HashesInterface as _;
-
 use super::answer::Parts;
 use super::scripts::Script;
-use super::steps::{failed, millis, text};
+use super::steps::{millis, text};
 use super::store::RedisSessionStore;
 use crate::domain::{
     Fence, NodeId, Principal, ServerName, Session, SessionId, SessionPart, StreamKey, Transport,
@@ -127,9 +125,9 @@ impl SessionStore for RedisSessionStore {
 
     fn hints<'a>(&'a self, server: &'a ServerName) -> PortFuture<'a, Result<Vec<(String, u64)>, StoreError>> {
         Box::pin(async move {
-            let key = self.steps.hints_key(server.as_str());
-            let given: Result<Vec<(String, u64)>, _> = self.steps.client()?.hgetall(key).await;
-            given.map_err(|error| failed(&error))
+            let keys = vec![self.steps.hints_key(server.as_str())];
+            let given = self.steps.run(&self.steps.scripts.hint, keys, vec![text("")]).await?;
+            Ok(given.rest(|given| Ok((given.text()?, given.parsed()?)))?)
         })
     }
 

@@ -1,34 +1,59 @@
-//! Whether Redis is there. The client itself lets scripts wait for their whole timeout while it has no
-//! connection; this answers at once.
+//! Whether a server is there. The client itself lets scripts wait for their whole timeout while it has
+//! no connection; this answers at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fred::clients::Client;
+use fred::error::Error as RedisError;
 use fred::interfaces::{ClientLike as _, EventInterface as _};
+use fred::types::config::Server;
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
+
+/// What a server that is away is given to answer.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Between two looks whether it is back.
 const AGAIN: Duration = Duration::from_millis(50);
 
+type Errors = broadcast::Receiver<(RedisError, Option<Server>)>;
+
 /// A flag that a watching task keeps, for as long as it is held.
 #[derive(Debug)]
 pub(super) struct Presence {
-    there: Arc<AtomicBool>,
+    there: watch::Receiver<bool>,
+    doubt: Arc<Notify>,
     watch: JoinHandle<()>,
 }
 
 impl Presence {
-    pub(super) fn watch(client: &Client, patience: Duration) -> Self {
-        let there = Arc::new(AtomicBool::new(true));
+    pub(super) fn watch(client: &Client, there: bool) -> Self {
+        Self::watch_on(client, client.error_rx(), there)
+    }
+
+    /// With what it hears errors by, from before it was connected.
+    pub(super) fn watch_on(client: &Client, errors: Errors, there: bool) -> Self {
+        let (flag, there) = watch::channel(there);
+        let doubt = Arc::new(Notify::new());
         #[expect(clippy::disallowed_methods, reason = "dropping the presence ends it")]
-        let watch = tokio::spawn(keep(client.clone(), there.clone(), patience));
-        Self { there, watch }
+        let watch = tokio::spawn(keep(client.clone(), errors, flag, doubt.clone()));
+        Self { there, doubt, watch }
     }
 
     pub(super) fn is_there(&self) -> bool {
-        self.there.load(Ordering::Relaxed)
+        *self.there.borrow()
+    }
+
+    /// Something was not answered in time. The client notices a silent server only when nobody talks
+    /// to it: every word that it sends counts as a sign of life.
+    pub(super) fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
+    /// Waits until it is.
+    pub(super) async fn there(&self) {
+        let _ = self.there.clone().wait_for(|there| *there).await;
     }
 }
 
@@ -38,23 +63,50 @@ impl Drop for Presence {
     }
 }
 
-/// A connection that broke says that it is away, an answer that it is back.
-async fn keep(client: Client, there: Arc<AtomicBool>, patience: Duration) {
+async fn answers(client: &Client) -> bool {
+    matches!(tokio::time::timeout(PATIENCE, client.ping::<()>(None)).await, Ok(Ok(())))
+}
+
+/// A connection that broke, or stays silent, says that it is away; an answer that it is back.
+async fn keep(client: Client, mut errors: Errors, there: watch::Sender<bool>, doubt: Arc<Notify>) {
     use tokio::sync::broadcast::error::RecvError;
-    let mut errors = client.error_rx();
+    let is_there = *there.borrow();
+    if !is_there {
+        back(&client).await;
+        errors = errors.resubscribe();
+        there.send_replace(true);
+    }
     loop {
-        match errors.recv().await {
-            Ok((error, _)) => tracing::warn!(%error, "the connection to Redis broke"),
-            Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => return,
+        let silent = tokio::select! {
+            error = errors.recv() => {
+                match error {
+                    Ok((error, server)) => tracing::warn!(%error, ?server, "the connection to Redis broke"),
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
+                }
+                false
+            }
+            () = doubt.notified() => true,
+        };
+        if silent && answers(&client).await {
+            continue;
         }
-        there.store(false, Ordering::Relaxed);
-        while !matches!(tokio::time::timeout(patience, client.ping::<()>(None)).await, Ok(Ok(()))) {
-            tokio::time::sleep(AGAIN).await;
+        there.send_replace(false);
+        if silent {
+            tracing::warn!("Redis is silent");
+            // Ends when it is connected anew.
+            let _ = client.force_reconnection().await;
         }
-        there.store(true, Ordering::Relaxed);
-        tracing::info!("Redis is there again");
+        back(&client).await;
         // What was said meanwhile is of the past.
         errors = errors.resubscribe();
+        there.send_replace(true);
+        tracing::info!("Redis is there again");
+    }
+}
+
+async fn back(client: &Client) {
+    while !answers(client).await {
+        tokio::time::sleep(AGAIN).await;
     }
 }

@@ -33,8 +33,8 @@ impl RedisSessionStore {
     /// # Errors
     /// [`ConnectError`].
     pub async fn connect(config: &Config, bounds: Bounds) -> Result<Self, ConnectError> {
-        let client = connect(config).await?;
-        Ok(Self { steps: Steps::new(client, &config.prefix, bounds), leftover: Mutex::default() })
+        let servers = connect(config).await?;
+        Ok(Self { steps: Steps::new(servers, &config.prefix, bounds), leftover: Mutex::default() })
     }
 
     pub(super) async fn update_now(&self, id: &SessionId, part: SessionPart) -> Result<Updated, StoreError> {
