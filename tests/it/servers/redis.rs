@@ -16,7 +16,9 @@ pub(crate) fn config(url: String) -> Config {
 
 /// What a server answers to an operator.
 pub(super) fn ask(port: u16, words: &[&str]) -> String {
-    let told = Command::new("redis-cli").args(["-p", &port.to_string()]).args(words).output().unwrap();
+    let told =
+        Command::new("timeout").args(["30", "redis-cli", "-p", &port.to_string()]).args(words).output();
+    let told = told.unwrap();
     assert!(told.status.success(), "{told:?}");
     String::from_utf8_lossy(&told.stdout).into_owned()
 }
@@ -24,6 +26,7 @@ pub(super) fn ask(port: u16, words: &[&str]) -> String {
 pub(crate) struct Redis {
     server: Option<Server>,
     port: u16,
+    scheme: &'static str,
     more: Vec<String>,
 }
 
@@ -35,7 +38,7 @@ impl Redis {
     /// With settings as on its command line.
     pub(crate) fn with(more: &[&str]) -> Self {
         let more = more.iter().map(|&word| word.to_owned()).collect();
-        let mut redis = Self { server: None, port: free_port(), more };
+        let mut redis = Self { server: None, port: free_port(), scheme: "redis", more };
         redis.restart();
         redis
     }
@@ -51,7 +54,7 @@ impl Redis {
             tls.key.display()
         );
         let more = more.split(' ').map(str::to_owned).collect();
-        let mut redis = Self { server: None, port, more };
+        let mut redis = Self { server: None, port, scheme: "rediss", more };
         redis.restart();
         redis
     }
@@ -88,8 +91,12 @@ impl Redis {
         assert!(said.trim() == "OK", "{said}");
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.port)
     }
 
     pub(crate) fn config(&self) -> Config {

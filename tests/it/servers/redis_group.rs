@@ -2,6 +2,7 @@
 //! put in its place.
 
 use std::net::TcpListener;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::redis::ask;
@@ -27,34 +28,61 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("{what}");
 }
 
+/// One group for all tests that run at the same time: it takes a while to start.
+pub(crate) struct Shared<T>(Mutex<Weak<T>>);
+
+impl<T> Shared<T> {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Weak::new()))
+    }
+
+    pub(crate) fn get(&self, start: fn() -> T) -> Arc<T> {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.upgrade().unwrap_or_else(|| {
+            let started = Arc::new(start());
+            *running = Arc::downgrade(&started);
+            started
+        })
+    }
+}
+
 /// Three primaries without replicas.
 pub(crate) struct RedisCluster {
     servers: Vec<Option<Server>>,
     ports: Vec<u16>,
-    _folder: Folder,
+    /// The one that does not answer.
+    away: Option<usize>,
+    folder: Folder,
 }
 
 impl RedisCluster {
     pub(crate) fn start() -> Self {
         let folder = Folder::new();
         let ports: Vec<_> = (0..3).map(|_| cluster_port()).collect();
-        let start = |&port: &u16| {
-            let own = format!(
-                "--cluster-enabled yes --cluster-config-file nodes-{port}.conf --cluster-node-timeout 1000 \
-                 --cluster-require-full-coverage no"
-            );
-            Some(server(&folder, port, &own))
-        };
-        let servers = ports.iter().map(start).collect();
+        let servers = ports.iter().map(|&port| Some(cluster_node(&folder, port))).collect();
         let addresses: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let mut create = vec!["--cluster", "create"];
         create.extend(addresses.iter().map(String::as_str));
         create.push("--cluster-yes");
         let created = ask(ports[0], &create);
         assert!(created.contains("All 16384 slots covered"), "{created}");
-        let joined = |port: &u16| ask(*port, &["cluster", "info"]).contains("cluster_state:ok");
-        until("the cluster is whole", || ports.iter().all(joined));
-        Self { servers, ports, _folder: folder }
+        let cluster = Self { servers, ports, away: None, folder };
+        cluster.whole();
+        cluster
+    }
+
+    /// Waits until all of them think well of all.
+    fn whole(&self) {
+        let joined = |port: &u16| {
+            ask(*port, &["cluster", "info"]).contains("cluster_state:ok")
+                && !ask(*port, &["cluster", "nodes"]).contains("fail")
+        };
+        until("the cluster is whole", || self.ports.iter().all(joined));
+    }
+
+    /// Where one of them listens.
+    pub(crate) fn port(&self, index: usize) -> u16 {
+        self.ports[index]
     }
 
     pub(crate) fn url(&self) -> String {
@@ -64,41 +92,75 @@ impl RedisCluster {
 
     /// Which of them has the key.
     pub(crate) fn of(&self, key: &str) -> usize {
-        let slot: u64 = ask(self.ports[0], &["cluster", "keyslot", key]).trim().parse().unwrap();
-        let mut ranges: Vec<(u64, usize)> = Vec::new();
-        for line in ask(self.ports[0], &["cluster", "nodes"]).lines() {
-            let words: Vec<_> = line.split(' ').collect();
-            let index = self.ports.iter().position(|port| words[1].contains(&format!(":{port}@"))).unwrap();
-            ranges.push((words.last().unwrap().split('-').next().unwrap().parse().unwrap(), index));
-        }
-        ranges.sort_unstable();
-        ranges.iter().rev().find(|(from, _)| *from <= slot).unwrap().1
+        let here: Vec<_> = (0..3).filter(|&index| self.away != Some(index)).collect();
+        let slot: u64 = ask(self.ports[here[0]], &["cluster", "keyslot", key]).trim().parse().unwrap();
+        let owns = |&index: &usize| {
+            let nodes = ask(self.ports[index], &["cluster", "nodes"]);
+            let own = nodes.lines().find(|line| line.contains("myself")).unwrap();
+            own.split(' ').skip(8).filter(|range| !range.starts_with('[')).any(|range| {
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                (first.parse().unwrap()..=last.parse().unwrap()).contains(&slot)
+            })
+        };
+        here.into_iter().find(owns).or(self.away).expect("somebody has every slot")
     }
 
-    pub(crate) fn freeze(&self, index: usize) {
+    pub(crate) fn freeze(&mut self, index: usize) {
         self.servers[index].as_ref().unwrap().signal("-STOP");
+        self.away = Some(index);
     }
 
-    pub(crate) fn thaw(&self, index: usize) {
+    /// The cluster is whole when this returns.
+    pub(crate) fn thaw(&mut self, index: usize) {
         self.servers[index].as_ref().unwrap().signal("-CONT");
+        self.away = None;
+        self.whole();
     }
 
-    /// Moves a slot with its keys, as a resharding does.
-    pub(crate) fn move_slot_of(&self, key: &str) {
+    pub(crate) fn kill(&mut self, index: usize) {
+        self.servers[index] = None;
+        self.away = Some(index);
+    }
+
+    /// Where it was, with its slots and without its data.
+    pub(crate) fn restart(&mut self, index: usize) {
+        self.servers[index] = Some(cluster_node(&self.folder, self.ports[index]));
+        self.away = None;
+        self.whole();
+    }
+
+    /// Moves a key's slot to the next of them, as a resharding does; `meanwhile` is called when
+    /// some of its keys have moved, and again when all have.
+    pub(crate) fn move_slot_of(&self, key: &str, mut meanwhile: impl FnMut()) {
         let slot = ask(self.ports[0], &["cluster", "keyslot", key]).trim().to_owned();
         let (from, to) = (self.of(key), (self.of(key) + 1) % self.ports.len());
         let id = |index: usize| ask(self.ports[index], &["cluster", "myid"]).trim().to_owned();
         let (source, target) = (id(from), id(to));
         let (from, to) = (self.ports[from], self.ports[to]);
-        ask(to, &["cluster", "setslot", &slot, "importing", &source]);
-        ask(from, &["cluster", "setslot", &slot, "migrating", &target]);
-        for key in ask(from, &["cluster", "getkeysinslot", &slot, "1000"]).lines() {
-            ask(from, &["migrate", "127.0.0.1", &to.to_string(), key, "0", "1000"]);
+        let done = |said: String| assert_eq!(said.trim(), "OK");
+        done(ask(to, &["cluster", "setslot", &slot, "importing", &source]));
+        done(ask(from, &["cluster", "setslot", &slot, "migrating", &target]));
+        let keys = ask(from, &["cluster", "getkeysinslot", &slot, "1000"]);
+        assert!(keys.contains(key), "{keys}");
+        for (number, key) in keys.lines().enumerate() {
+            if number == 1 {
+                meanwhile();
+            }
+            done(ask(from, &["migrate", "127.0.0.1", &to.to_string(), key, "0", "1000"]));
         }
+        meanwhile();
         for port in [to, from] {
-            ask(port, &["cluster", "setslot", &slot, "node", &target]);
+            done(ask(port, &["cluster", "setslot", &slot, "node", &target]));
         }
     }
+}
+
+fn cluster_node(folder: &Folder, port: u16) -> Server {
+    let own = format!(
+        "--cluster-enabled yes --cluster-config-file nodes-{port}.conf --cluster-node-timeout 1000 \
+         --cluster-require-full-coverage no"
+    );
+    server(folder, port, &own)
 }
 
 /// Ephemeral ports are too high: the nodes talk to each other ten thousand above.
@@ -120,13 +182,17 @@ pub(crate) struct Sentinels {
 
 impl Sentinels {
     pub(crate) fn start() -> Self {
+        Self::with("")
+    }
+
+    /// With settings of both servers, as on the command line.
+    pub(crate) fn with(settings: &str) -> Self {
         let folder = Folder::new();
         let ports = vec![free_port(), free_port()];
-        let replica = format!("--replicaof 127.0.0.1 {} --repl-diskless-sync-delay 0", ports[0]);
-        let servers = vec![
-            Some(server(&folder, ports[0], "--repl-diskless-sync-delay 0")),
-            Some(server(&folder, ports[1], &replica)),
-        ];
+        let settings = format!("--repl-diskless-sync-delay 0 {settings}");
+        let replica = format!("--replicaof 127.0.0.1 {} {settings}", ports[0]);
+        let servers =
+            vec![Some(server(&folder, ports[0], &settings)), Some(server(&folder, ports[1], &replica))];
         until("the replica is in step", || ask(ports[1], &["info"]).contains("master_link_status:up"));
         let watchers: Vec<_> = (0..3)
             .map(|_| {
@@ -152,6 +218,11 @@ impl Sentinels {
             })
         });
         group
+    }
+
+    /// Where one of them listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.watchers[0].1
     }
 
     pub(crate) fn url(&self) -> String {
@@ -186,8 +257,23 @@ impl Sentinels {
         self.servers[0].as_ref().unwrap().signal("-CONT");
     }
 
+    pub(crate) fn freeze_watcher(&self, index: usize) {
+        self.watchers[index].0.signal("-STOP");
+    }
+
+    /// Waits until the replica has all that was written.
+    pub(crate) fn in_step(&self) {
+        let said = ask(self.ports[0], &["wait", "1", "10000"]);
+        assert_eq!(said.trim(), "1");
+    }
+
     /// Waits until the replica is the primary.
     pub(crate) fn promoted(&self) {
         until("the replica is promoted", || ask(self.ports[1], &["role"]).starts_with("master"));
+    }
+
+    /// Waits until the old primary follows the new one.
+    pub(crate) fn follows(&self) {
+        until("the old primary follows", || ask(self.ports[0], &["role"]).starts_with("slave"));
     }
 }
