@@ -114,7 +114,7 @@ fn state(s: &mut Section<'_, '_>) -> State {
     let doc = "Where sessions and their logs are kept. `memory`: in this process. \
                `redis://user:password@host:6379/0`: in a Redis that nodes share; also `redis-cluster://`, and \
                `redis-sentinel://` with `?sentinelServiceName=`, both with `node=host:port` for each further \
-               node; each of them with `rediss` for TLS. `none`: no sessions are kept at all, each \
+               server or Sentinel; each of them with `rediss` for TLS. `none`: no sessions are kept at all, each \
                request stands alone and GET is answered with 405.";
     s.backend("state", "memory", "`memory`, `none`, or a Redis's URL", parse, doc).unwrap_or(State::Memory)
 }

@@ -1,7 +1,7 @@
 //! A connection to one server that comes back by itself. Which server a step belongs to is decided next
 //! door: the client's own ways with clusters and Sentinels stop everything for one server that is away.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -14,7 +14,7 @@ use fred::types::config::{
 use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Value};
 
 use super::connect::{Config, ConnectError};
-use super::presence::Presence;
+use super::presence::{Errors, Presence};
 use super::tls;
 
 /// How servers are spoken to.
@@ -96,43 +96,66 @@ impl Manner {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) server: Server,
-    client: Client,
+    line: Arc<Mutex<Line>>,
     presence: Presence,
-    _driver: Driver,
+}
+
+/// A client, for as long as it is of use.
+#[derive(Debug)]
+struct Line {
+    client: Client,
+    driver: Driver,
+}
+
+impl Line {
+    fn start(server: &Server, manner: &Manner, fail_fast: bool) -> (Self, Errors) {
+        let client = manner.client(server, fail_fast);
+        let errors = client.error_rx();
+        let driver = Driver(client.connect());
+        (Self { client, driver }, errors)
+    }
 }
 
 impl Link {
     /// Not there yet: it connects as soon as it can.
     pub(super) fn open(server: Server, manner: &Manner) -> Arc<Self> {
-        let client = manner.client(&server, false);
-        let presence = Presence::watch(&client, false);
-        let driver = Driver(client.connect());
-        Arc::new(Self { server, client, presence, _driver: driver })
+        let (line, errors) = Line::start(&server, manner, false);
+        Self::of(server, manner, line, errors, false)
     }
 
     /// Connects, or says why not.
     pub(super) async fn reach(server: Server, manner: &Manner) -> Result<Arc<Self>, ConnectError> {
-        let client = manner.client(&server, true);
-        let errors = client.error_rx();
-        let mut driver = Driver(client.connect());
+        let (mut line, errors) = Line::start(&server, manner, true);
         let connected = tokio::time::timeout(manner.timeout * 2, async {
             tokio::select! {
-                ended = &mut driver.0 => match ended {
+                ended = &mut line.driver.0 => match ended {
                     Ok(Err(error)) => Err(refused(&error)),
                     Ok(Ok(())) | Err(_) => Err(ConnectError::Unreachable("it broke off".into())),
                 },
-                connected = client.wait_for_connect() => connected.map_err(|error| refused(&error)),
+                connected = line.client.wait_for_connect() => connected.map_err(|error| refused(&error)),
             }
         });
         let connected =
             connected.await.unwrap_or_else(|_| Err(ConnectError::Unreachable("no answer in time".into())));
         connected.map_err(|error| manner.explained(error))?;
-        let presence = Presence::watch_on(&client, errors, true);
-        Ok(Arc::new(Self { server, client, presence, _driver: driver }))
+        Ok(Self::of(server, manner, line, errors, true))
     }
 
-    pub(super) fn client(&self) -> &Client {
-        &self.client
+    fn of(server: Server, manner: &Manner, line: Line, errors: Errors, there: bool) -> Arc<Self> {
+        let client = line.client.clone();
+        let line = Arc::new(Mutex::new(line));
+        let (place, to, manner) = (line.clone(), server.clone(), manner.clone());
+        let presence = Presence::watch(client, errors, there, move || {
+            let (line, _) = Line::start(&to, &manner, false);
+            let client = line.client.clone();
+            *place.lock().expect("no panic while holding it") = line;
+            client
+        });
+        Arc::new(Self { server, line, presence })
+    }
+
+    pub(super) fn client(&self) -> Client {
+        self.line.lock().expect("no panic while holding it").client.clone()
     }
 
     /// Whether it answered, and did not break since. Steps would wait for their whole timeout otherwise.
@@ -158,7 +181,7 @@ impl Link {
         patience: Duration,
     ) -> Result<Value, RedisError> {
         let command = CustomCommand::new_static(command, ClusterHash::Random, false);
-        let answer = tokio::time::timeout(patience, self.client.custom(command, arguments)).await;
+        let answer = tokio::time::timeout(patience, self.client().custom(command, arguments)).await;
         answer.unwrap_or_else(|_| {
             self.doubt();
             Err(RedisError::new(ErrorKind::Timeout, "no answer in time"))

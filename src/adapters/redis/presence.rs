@@ -17,7 +17,10 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// Between two looks whether it is back.
 const AGAIN: Duration = Duration::from_millis(50);
 
-type Errors = broadcast::Receiver<(RedisError, Option<Server>)>;
+/// A client that has not come back for so long may have given up.
+const RENEWED_AFTER: Duration = Duration::from_secs(15);
+
+pub(super) type Errors = broadcast::Receiver<(RedisError, Option<Server>)>;
 
 /// A flag that a watching task keeps, for as long as it is held.
 #[derive(Debug)]
@@ -28,16 +31,17 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    pub(super) fn watch(client: &Client, there: bool) -> Self {
-        Self::watch_on(client, client.error_rx(), there)
-    }
-
-    /// With what it hears errors by, from before it was connected.
-    pub(super) fn watch_on(client: &Client, errors: Errors, there: bool) -> Self {
+    /// With what it hears errors by, from before it was connected, and how a new client takes its place.
+    pub(super) fn watch(
+        client: Client,
+        errors: Errors,
+        there: bool,
+        renew: impl Fn() -> Client + Send + 'static,
+    ) -> Self {
         let (flag, there) = watch::channel(there);
         let doubt = Arc::new(Notify::new());
         #[expect(clippy::disallowed_methods, reason = "dropping the presence ends it")]
-        let watch = tokio::spawn(keep(client.clone(), errors, flag, doubt.clone()));
+        let watch = tokio::spawn(keep(client, errors, flag, doubt.clone(), renew));
         Self { there, doubt, watch }
     }
 
@@ -68,40 +72,45 @@ async fn answers(client: &Client) -> bool {
 }
 
 /// A connection that broke, or stays silent, says that it is away; an answer that it is back.
-async fn keep(client: Client, mut errors: Errors, there: watch::Sender<bool>, doubt: Arc<Notify>) {
+async fn keep(
+    mut client: Client,
+    mut errors: Errors,
+    there: watch::Sender<bool>,
+    doubt: Arc<Notify>,
+    renew: impl Fn() -> Client,
+) {
     use tokio::sync::broadcast::error::RecvError;
-    let is_there = *there.borrow();
-    if !is_there {
-        back(&client).await;
-        errors = errors.resubscribe();
-        there.send_replace(true);
-    }
     loop {
-        let silent = tokio::select! {
-            error = errors.recv() => {
-                match error {
-                    Ok((error, server)) => tracing::warn!(%error, ?server, "the connection to Redis broke"),
-                    Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return,
+        let is_there = *there.borrow();
+        if is_there {
+            let silent = tokio::select! {
+                error = errors.recv() => {
+                    match error {
+                        Ok((error, server)) => tracing::warn!(%error, ?server, "the connection to Redis broke"),
+                        Err(RecvError::Lagged(_)) => {}
+                        Err(RecvError::Closed) => return,
+                    }
+                    false
                 }
-                false
+                () = doubt.notified() => true,
+            };
+            if silent && answers(&client).await {
+                continue;
             }
-            () = doubt.notified() => true,
-        };
-        if silent && answers(&client).await {
-            continue;
+            there.send_replace(false);
+            if silent {
+                tracing::warn!("Redis is silent");
+                // The old one may hang in what it could not send.
+                client = renew();
+            }
         }
-        there.send_replace(false);
-        if silent {
-            tracing::warn!("Redis is silent");
-            // Ends when it is connected anew.
-            let _ = client.force_reconnection().await;
+        while tokio::time::timeout(RENEWED_AFTER, back(&client)).await.is_err() {
+            client = renew();
         }
-        back(&client).await;
         // What was said meanwhile is of the past.
-        errors = errors.resubscribe();
+        errors = client.error_rx();
         there.send_replace(true);
-        tracing::info!("Redis is there again");
+        tracing::info!("Redis is there");
     }
 }
 

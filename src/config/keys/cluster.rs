@@ -7,8 +7,7 @@ use crate::config::reader::Section;
 use crate::config::settings::{ClusterConfig, NatsConfig, RedisConfig};
 use crate::config::units::Reason;
 
-pub(super) const REDIS: &str =
-    "How the Redis of `state` is used. It must run with `maxmemory-policy noeviction`.";
+pub(super) const REDIS: &str = "How the Redis of `state` is used. It must run with `maxmemory-policy noeviction`; behind Sentinels also with `min-replicas-to-write 1`, or a failover forgets what the old primary acknowledged meanwhile.";
 
 pub(super) fn redis(s: &mut Section<'_, '_>) -> RedisConfig {
     RedisConfig {

@@ -196,6 +196,30 @@ async fn a_dead_primary_takes_only_its_own_sessions_with_it() {
     assert_eq!(store.load(&one[dead]).await, Ok(None), "without its data the session is gone");
 }
 
+#[tokio::test]
+async fn the_replica_of_a_dead_primary_takes_over() {
+    let mut cluster = RedisCluster::with_replicas(1);
+    let store = RedisSessionStore::connect(&redis_config(cluster.url()), bounds()).await.unwrap();
+    let (one, _) = one_on_each(&cluster, &store).await;
+    let stream = get_stream(&one[1]);
+    let first = logged(&store, &message(&stream, "first")).await;
+    logged(&store, &message(&stream, "second")).await;
+    cluster.in_step(1);
+    cluster.kill(1);
+    let killed = Instant::now();
+    loop {
+        others_go_on(&store, &one, 1).await;
+        match store.load(&one[1]).await {
+            Ok(session) => break assert!(session.is_some(), "it is never taken for gone"),
+            Err(error) => assert!(killed.elapsed() < Duration::from_secs(20), "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    println!("found after {:?}", killed.elapsed());
+    let (_, tail) = bound(&store, &attach(&stream, "a", Some(first))).await;
+    assert_eq!(texts(&tail), ["second"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_moves_under_use_takes_its_sessions_along() {
     let cluster = Arc::new(RedisCluster::start());

@@ -46,7 +46,7 @@ impl<T> Shared<T> {
     }
 }
 
-/// Three primaries without replicas.
+/// Three primaries, and as many replicas as are wanted of each.
 pub(crate) struct RedisCluster {
     servers: Vec<Option<Server>>,
     ports: Vec<u16>,
@@ -57,13 +57,19 @@ pub(crate) struct RedisCluster {
 
 impl RedisCluster {
     pub(crate) fn start() -> Self {
+        Self::with_replicas(0)
+    }
+
+    /// With so many of each primary.
+    pub(crate) fn with_replicas(replicas: usize) -> Self {
         let folder = Folder::new();
-        let ports: Vec<_> = (0..3).map(|_| cluster_port()).collect();
+        let ports: Vec<_> = (0..3 + 3 * replicas).map(|_| cluster_port()).collect();
         let servers = ports.iter().map(|&port| Some(cluster_node(&folder, port))).collect();
         let addresses: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let mut create = vec!["--cluster", "create"];
         create.extend(addresses.iter().map(String::as_str));
-        create.push("--cluster-yes");
+        let replicas = replicas.to_string();
+        create.extend(["--cluster-yes", "--cluster-replicas", &replicas]);
         let created = ask(ports[0], &create);
         assert!(created.contains("All 16384 slots covered"), "{created}");
         let cluster = Self { servers, ports, away: None, folder };
@@ -86,23 +92,28 @@ impl RedisCluster {
     }
 
     pub(crate) fn url(&self) -> String {
-        let [first, second, third] = self.ports[..] else { panic!("{:?}", self.ports) };
+        let [first, second, third] = self.ports[..3] else { panic!("{:?}", self.ports) };
         format!("redis-cluster://127.0.0.1:{first}?node=127.0.0.1:{second}&node=127.0.0.1:{third}")
     }
 
     /// Which of them has the key.
     pub(crate) fn of(&self, key: &str) -> usize {
-        let here: Vec<_> = (0..3).filter(|&index| self.away != Some(index)).collect();
+        let here: Vec<_> = (0..self.ports.len()).filter(|&index| self.away != Some(index)).collect();
         let slot: u64 = ask(self.ports[here[0]], &["cluster", "keyslot", key]).trim().parse().unwrap();
         let owns = |&index: &usize| {
             let nodes = ask(self.ports[index], &["cluster", "nodes"]);
-            let own = nodes.lines().find(|line| line.contains("myself")).unwrap();
+            let own = nodes.lines().find(|line| line.contains("myself,master")).unwrap_or_default();
             own.split(' ').skip(8).filter(|range| !range.starts_with('[')).any(|range| {
                 let (first, last) = range.split_once('-').unwrap_or((range, range));
                 (first.parse().unwrap()..=last.parse().unwrap()).contains(&slot)
             })
         };
         here.into_iter().find(owns).or(self.away).expect("somebody has every slot")
+    }
+
+    /// Waits until a primary's replica has all that was written there.
+    pub(crate) fn in_step(&self, index: usize) {
+        assert_eq!(ask(self.ports[index], &["wait", "1", "10000"]).trim(), "1");
     }
 
     pub(crate) fn freeze(&mut self, index: usize) {
@@ -133,7 +144,7 @@ impl RedisCluster {
     /// some of its keys have moved, and again when all have.
     pub(crate) fn move_slot_of(&self, key: &str, mut meanwhile: impl FnMut()) {
         let slot = ask(self.ports[0], &["cluster", "keyslot", key]).trim().to_owned();
-        let (from, to) = (self.of(key), (self.of(key) + 1) % self.ports.len());
+        let (from, to) = (self.of(key), (self.of(key) + 1) % 3);
         let id = |index: usize| ask(self.ports[index], &["cluster", "myid"]).trim().to_owned();
         let (source, target) = (id(from), id(to));
         let (from, to) = (self.ports[from], self.ports[to]);
