@@ -90,9 +90,14 @@ impl SessionStore for RedisSessionStore {
         Box::pin(async move {
             let touch: &Script = &self.steps.scripts.touch;
             let touched = sessions.iter().map(|id| self.steps.on_session(touch, id, None, Vec::new()));
-            let touched = futures::future::try_join_all(touched).await?;
-            let gone = sessions.iter().zip(touched).filter(|(_, answer)| answer.is_none());
-            Ok(gone.map(|(id, _)| id.clone()).collect())
+            // Those of a server that is away don't keep the others from being prolonged.
+            let mut gone = Vec::new();
+            for (id, answer) in sessions.iter().zip(futures::future::join_all(touched).await) {
+                if answer?.is_none() {
+                    gone.push(id.clone());
+                }
+            }
+            Ok(gone)
         })
     }
 

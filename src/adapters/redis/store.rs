@@ -206,6 +206,8 @@ impl RedisSessionStore {
                     gone.push(text(&name));
                     ended.push(*closed);
                 }
+                // Those of other servers can be looked at.
+                Err(StoreError::Unavailable) => {}
                 // What was ended so far must be answered.
                 Err(error) => {
                     tracing::debug!(session = %id, %error, "an idle session is not ended yet");

@@ -134,6 +134,7 @@ async fn a_frozen_primary_takes_only_its_own_sessions_with_it() {
         let asked = Instant::now();
         assert_eq!(store.load(&one[frozen]).await, Err(StoreError::Unavailable));
         assert!(asked.elapsed() < Duration::from_millis(250), "{:?}", asked.elapsed());
+        others_are_touched(&cluster, &store, &one, frozen).await;
         for _ in 0..20 {
             others_go_on(&store, &one, frozen).await;
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -158,6 +159,26 @@ async fn others_go_on(store: &RedisSessionStore, one: &[SessionId; 3], frozen: u
             assert!(asked.elapsed() < Duration::from_millis(450), "{:?}", asked.elapsed());
         }
     }
+}
+
+/// A batch in which one can't be prolonged.
+async fn others_are_touched(
+    cluster: &RedisCluster,
+    store: &RedisSessionStore,
+    one: &[SessionId; 3],
+    frozen: usize,
+) {
+    let touched = |other: usize| {
+        let said = cluster.ask(other, &["hget", &format!("hf:{{{}}}", one[other]), "touched"]);
+        said.trim().parse::<u64>().unwrap()
+    };
+    let others = [(frozen + 1) % 3, (frozen + 2) % 3];
+    let before = others.map(touched);
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let batch = [one[frozen].clone(), one[others[0]].clone(), one[others[1]].clone()];
+    assert_eq!(store.touch(&batch).await, Err(StoreError::Unavailable));
+    let after = others.map(touched);
+    assert!(after[0] > before[0] && after[1] > before[1], "{before:?} {after:?}");
 }
 
 async fn opens_elsewhere(cluster: &RedisCluster, store: &RedisSessionStore, frozen: usize) {

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use super::redis::ask;
+use super::redis::{ask, ask_lightly};
 use super::{Folder, Server};
 use crate::peers::free_port;
 
@@ -80,8 +80,10 @@ impl RedisCluster {
     /// Waits until all of them think well of all.
     fn whole(&self) {
         let joined = |port: &u16| {
-            ask(*port, &["cluster", "info"]).contains("cluster_state:ok")
-                && !ask(*port, &["cluster", "nodes"]).contains("fail")
+            let nodes = ask_lightly(*port, &["cluster", "nodes"]);
+            ask_lightly(*port, &["cluster", "info"]).contains("cluster_state:ok")
+                && nodes.contains("myself")
+                && !nodes.contains("fail")
         };
         until("the cluster is whole", || self.ports.iter().all(joined));
     }
@@ -109,6 +111,11 @@ impl RedisCluster {
             })
         };
         here.into_iter().find(owns).or(self.away).expect("somebody has every slot")
+    }
+
+    /// What one of them answers to an operator.
+    pub(crate) fn ask(&self, index: usize, words: &[&str]) -> String {
+        ask(self.ports[index], words)
     }
 
     /// Waits until a primary's replica has all that was written there.
@@ -204,7 +211,9 @@ impl Sentinels {
         let replica = format!("--replicaof 127.0.0.1 {} {settings}", ports[0]);
         let servers =
             vec![Some(server(&folder, ports[0], &settings)), Some(server(&folder, ports[1], &replica))];
-        until("the replica is in step", || ask(ports[1], &["info"]).contains("master_link_status:up"));
+        until("the replica is in step", || {
+            ask_lightly(ports[1], &["info"]).contains("master_link_status:up")
+        });
         let watchers: Vec<_> = (0..3)
             .map(|_| {
                 let port = free_port();
@@ -222,7 +231,7 @@ impl Sentinels {
         let group = Self { servers, ports, watchers, _folder: folder };
         until("the Sentinels know each other and the replica", || {
             group.watchers.iter().all(|(_, port)| {
-                let known = ask(*port, &["sentinel", "master", "hold"]);
+                let known = ask_lightly(*port, &["sentinel", "master", "hold"]);
                 let known: Vec<_> = known.lines().collect();
                 let fact = |name: &str| known.iter().position(|line| *line == name).map(|at| known[at + 1]);
                 fact("num-slaves") == Some("1") && fact("num-other-sentinels") == Some("2")
@@ -280,11 +289,11 @@ impl Sentinels {
 
     /// Waits until the replica is the primary.
     pub(crate) fn promoted(&self) {
-        until("the replica is promoted", || ask(self.ports[1], &["role"]).starts_with("master"));
+        until("the replica is promoted", || ask_lightly(self.ports[1], &["role"]).starts_with("master"));
     }
 
     /// Waits until the old primary follows the new one.
     pub(crate) fn follows(&self) {
-        until("the old primary follows", || ask(self.ports[0], &["role"]).starts_with("slave"));
+        until("the old primary follows", || ask_lightly(self.ports[0], &["role"]).starts_with("slave"));
     }
 }
