@@ -1,14 +1,16 @@
 //! How a node reaches a Redis behind TLS or with a login, and what it says when it is not let in, or
 //! when it is the wrong kind of server.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast::adapters::redis::{Config, ConnectError, RedisSessionStore};
 use holdfast::ports::{Bounds, SessionStore};
+use tokio::time::Instant;
 
 use super::{Harness, bounds, get_stream, instantiate, logged, message, opened};
-use crate::servers::{Folder, Redis, RedisCluster, Sentinels, Tls};
+use crate::servers::{Folder, Redis, RedisCluster, Sentinels, Tls, redis_config};
 
 /// A Redis that speaks TLS alone, and whom to believe.
 struct Secure {
@@ -83,6 +85,39 @@ async fn over_tls_to_whom_a_file_trusts() {
     // The certificate is for 127.0.0.1 alone.
     let url = secure.redis.url().replace("127.0.0.1", "localhost");
     untrusted(&Config { url, ..secure.config() }).await;
+}
+
+#[tokio::test]
+async fn all_servers_of_a_cluster_are_reached_over_tls() {
+    let cluster = RedisCluster::secure();
+    let config = Config { ca_file: cluster.root(), ..redis_config(cluster.url()) };
+    let store = RedisSessionStore::connect(&config, bounds()).await.unwrap();
+    let mut seen = BTreeSet::new();
+    while seen.len() < 3 {
+        let id = opened(&store).await;
+        logged(&store, &message(&get_stream(&id), "1")).await;
+        seen.insert(cluster.of(&format!("{{{id}}}")));
+    }
+    untrusted(&redis_config(cluster.url())).await;
+}
+
+#[tokio::test]
+async fn sentinels_and_both_primaries_are_reached_over_tls() {
+    let mut group = Sentinels::secure();
+    let config = Config { ca_file: group.root(), ..redis_config(group.url()) };
+    let store = RedisSessionStore::connect(&config, bounds()).await.unwrap();
+    let id = opened(&store).await;
+    group.in_step();
+    untrusted(&redis_config(group.url())).await;
+    group.kill_primary();
+    let since = Instant::now();
+    loop {
+        match store.load(&id).await {
+            Ok(session) => break assert!(session.is_some()),
+            Err(error) => assert!(since.elapsed() < Duration::from_secs(20), "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

@@ -26,6 +26,17 @@ pub(super) fn ask_lightly(port: u16, words: &[&str]) -> String {
     String::from_utf8_lossy(&told(port, words).stdout).into_owned()
 }
 
+/// Settings of one that speaks TLS on this port.
+pub(super) fn secured(port: u16, tls: &Tls) -> String {
+    let Tls { root, certificate, key, .. } = tls;
+    format!(
+        "--tls-port {port} --tls-auth-clients no --tls-ca-cert-file {} --tls-cert-file {} --tls-key-file {}",
+        root.display(),
+        certificate.display(),
+        key.display()
+    )
+}
+
 fn told(port: u16, words: &[&str]) -> Output {
     let mut command = Command::new("timeout");
     command.args(["30", "redis-cli", "-p", &port.to_string()]).args(words).output().unwrap()
@@ -54,13 +65,7 @@ impl Redis {
     /// Over TLS alone.
     pub(crate) fn secure(tls: &Tls) -> Self {
         let port = free_port();
-        let more = format!(
-            "--port 0 --tls-port {port} --tls-auth-clients no --tls-ca-cert-file {} --tls-cert-file {} \
-             --tls-key-file {}",
-            tls.root.display(),
-            tls.certificate.display(),
-            tls.key.display()
-        );
+        let more = format!("--port 0 {}", secured(port, tls));
         let more = more.split(' ').map(str::to_owned).collect();
         let mut redis = Self { server: None, port, scheme: "rediss", more };
         redis.restart();

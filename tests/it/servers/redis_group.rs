@@ -2,11 +2,12 @@
 //! put in its place.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use super::redis::{ask, ask_lightly};
-use super::{Folder, Server};
+use super::redis::{ask, ask_lightly, secured};
+use super::{Folder, Server, Tls};
 use crate::peers::free_port;
 
 /// A server keeps what a restart would need in its folder, and nothing of its data.
@@ -46,12 +47,28 @@ impl<T> Shared<T> {
     }
 }
 
+/// How a group is reached over TLS: operators go on without.
+struct Secure {
+    tls: Tls,
+    ports: Vec<u16>,
+}
+
+fn url(scheme: &str, secure: bool, ports: &[u16], more: &str) -> String {
+    let [first, others @ ..] = ports else { panic!("nobody is named") };
+    let others: Vec<_> = others.iter().map(|port| format!("node=127.0.0.1:{port}")).collect();
+    let scheme = if secure { scheme.replace("redis", "rediss") } else { scheme.to_owned() };
+    format!("{scheme}://127.0.0.1:{first}?{}{more}", others.join("&"))
+}
+
 /// Three primaries, and as many replicas as are wanted of each.
 pub(crate) struct RedisCluster {
     servers: Vec<Option<Server>>,
     ports: Vec<u16>,
+    /// The settings of each.
+    settings: Vec<String>,
     /// The one that does not answer.
     away: Option<usize>,
+    secure: Option<Secure>,
     folder: Folder,
 }
 
@@ -62,17 +79,45 @@ impl RedisCluster {
 
     /// With so many of each primary.
     pub(crate) fn with_replicas(replicas: usize) -> Self {
+        Self::with(replicas, None)
+    }
+
+    /// Which speaks TLS, among itself too.
+    pub(crate) fn secure() -> Self {
+        Self::with(0, Some(Secure { tls: Tls::new(), ports: (0..3).map(|_| cluster_port()).collect() }))
+    }
+
+    fn with(replicas: usize, secure: Option<Secure>) -> Self {
         let folder = Folder::new();
         let ports: Vec<_> = (0..3 + 3 * replicas).map(|_| cluster_port()).collect();
-        let servers = ports.iter().map(|&port| Some(cluster_node(&folder, port))).collect();
-        let addresses: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let settings = |index: usize| {
+            let own = format!(
+                "--cluster-enabled yes --cluster-config-file nodes-{index}.conf --cluster-node-timeout 1000 \
+                 --cluster-require-full-coverage no"
+            );
+            match &secure {
+                Some(Secure { tls, ports }) => {
+                    format!("{own} --tls-cluster yes {}", secured(ports[index], tls))
+                }
+                None => own,
+            }
+        };
+        let settings: Vec<_> = (0..ports.len()).map(settings).collect();
+        let servers =
+            ports.iter().zip(&settings).map(|(&port, settings)| Some(server(&folder, port, settings)));
+        let servers = servers.collect();
+        let spoken = secure.as_ref().map_or(&ports, |secure| &secure.ports);
+        let addresses: Vec<_> = spoken.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let mut create = vec!["--cluster", "create"];
         create.extend(addresses.iter().map(String::as_str));
         let replicas = replicas.to_string();
         create.extend(["--cluster-yes", "--cluster-replicas", &replicas]);
-        let created = ask(ports[0], &create);
+        if let Some(secure) = &secure {
+            create.extend(["--tls", "--cacert", secure.tls.root.to_str().unwrap()]);
+        }
+        let created = ask(spoken[0], &create);
         assert!(created.contains("All 16384 slots covered"), "{created}");
-        let cluster = Self { servers, ports, away: None, folder };
+        let cluster = Self { servers, ports, settings, away: None, secure, folder };
         cluster.whole();
         cluster
     }
@@ -94,8 +139,13 @@ impl RedisCluster {
     }
 
     pub(crate) fn url(&self) -> String {
-        let [first, second, third] = self.ports[..3] else { panic!("{:?}", self.ports) };
-        format!("redis-cluster://127.0.0.1:{first}?node=127.0.0.1:{second}&node=127.0.0.1:{third}")
+        let ports = self.secure.as_ref().map_or(&self.ports, |secure| &secure.ports);
+        url("redis-cluster", self.secure.is_some(), &ports[..3], "")
+    }
+
+    /// Whom to believe.
+    pub(crate) fn root(&self) -> Option<PathBuf> {
+        self.secure.as_ref().map(|secure| secure.tls.root.clone())
     }
 
     /// Which of them has the key.
@@ -142,7 +192,7 @@ impl RedisCluster {
 
     /// Where it was, with its slots and without its data.
     pub(crate) fn restart(&mut self, index: usize) {
-        self.servers[index] = Some(cluster_node(&self.folder, self.ports[index]));
+        self.servers[index] = Some(server(&self.folder, self.ports[index], &self.settings[index]));
         self.away = None;
         self.whole();
     }
@@ -173,14 +223,6 @@ impl RedisCluster {
     }
 }
 
-fn cluster_node(folder: &Folder, port: u16) -> Server {
-    let own = format!(
-        "--cluster-enabled yes --cluster-config-file nodes-{port}.conf --cluster-node-timeout 1000 \
-         --cluster-require-full-coverage no"
-    );
-    server(folder, port, &own)
-}
-
 /// Ephemeral ports are too high: the nodes talk to each other ten thousand above.
 fn cluster_port() -> u16 {
     let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
@@ -195,6 +237,7 @@ pub(crate) struct Sentinels {
     servers: Vec<Option<Server>>,
     ports: Vec<u16>,
     watchers: Vec<(Server, u16)>,
+    secure: Option<Secure>,
     _folder: Folder,
 }
 
@@ -205,30 +248,47 @@ impl Sentinels {
 
     /// With settings of both servers, as on the command line.
     pub(crate) fn with(settings: &str) -> Self {
+        Self::speaking(settings, None)
+    }
+
+    /// Which speak TLS, among themselves too.
+    pub(crate) fn secure() -> Self {
+        let ports = (0..5).map(|_| free_port()).collect();
+        Self::speaking("", Some(Secure { tls: Tls::new(), ports }))
+    }
+
+    fn speaking(settings: &str, secure: Option<Secure>) -> Self {
         let folder = Folder::new();
         let ports = vec![free_port(), free_port()];
-        let settings = format!("--repl-diskless-sync-delay 0 {settings}");
-        let replica = format!("--replicaof 127.0.0.1 {} {settings}", ports[0]);
+        let over_tls = |index: usize| match &secure {
+            Some(Secure { tls, ports }) => {
+                format!("--tls-replication yes {}", secured(ports[index], tls))
+            }
+            None => String::new(),
+        };
+        let primary = secure.as_ref().map_or(ports[0], |secure| secure.ports[0]);
+        let settings = |index: usize| format!("--repl-diskless-sync-delay 0 {settings} {}", over_tls(index));
+        let replica = format!("--replicaof 127.0.0.1 {primary} {}", settings(1));
         let servers =
-            vec![Some(server(&folder, ports[0], &settings)), Some(server(&folder, ports[1], &replica))];
+            vec![Some(server(&folder, ports[0], &settings(0))), Some(server(&folder, ports[1], &replica))];
         until("the replica is in step", || {
             ask_lightly(ports[1], &["info"]).contains("master_link_status:up")
         });
-        let watchers: Vec<_> = (0..3)
-            .map(|_| {
+        let watchers: Vec<_> = (2..5)
+            .map(|index| {
                 let port = free_port();
                 let text = format!(
-                    "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor hold 127.0.0.1 {} 2\n\
+                    "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor hold 127.0.0.1 {primary} 2\n\
                      sentinel down-after-milliseconds hold 500\nsentinel failover-timeout hold 3000\n",
                     folder.path().display(),
-                    ports[0]
                 );
                 let file = folder.write(&format!("sentinel-{port}.conf"), &text);
-                let arguments = [file.display().to_string(), "--sentinel".to_owned()];
+                let mut arguments = vec![file.display().to_string(), "--sentinel".to_owned()];
+                arguments.extend(over_tls(index).split_whitespace().map(str::to_owned));
                 (Server::start("redis-server", &arguments, port), port)
             })
             .collect();
-        let group = Self { servers, ports, watchers, _folder: folder };
+        let group = Self { servers, ports, watchers, secure, _folder: folder };
         until("the Sentinels know each other and the replica", || {
             group.watchers.iter().all(|(_, port)| {
                 let known = ask_lightly(*port, &["sentinel", "master", "hold"]);
@@ -246,11 +306,14 @@ impl Sentinels {
     }
 
     pub(crate) fn url(&self) -> String {
-        let [first, second, third] = &self.watchers[..] else { panic!("three watch") };
-        format!(
-            "redis-sentinel://127.0.0.1:{}?node=127.0.0.1:{}&node=127.0.0.1:{}&sentinelServiceName=hold",
-            first.1, second.1, third.1
-        )
+        let plain: Vec<_> = self.watchers.iter().map(|(_, port)| *port).collect();
+        let ports = self.secure.as_ref().map_or(&plain[..], |secure| &secure.ports[2..]);
+        url("redis-sentinel", self.secure.is_some(), ports, "&sentinelServiceName=hold")
+    }
+
+    /// Whom to believe.
+    pub(crate) fn root(&self) -> Option<PathBuf> {
+        self.secure.as_ref().map(|secure| secure.tls.root.clone())
     }
 
     /// From now on the replica hears nothing of what the primary acknowledges.
