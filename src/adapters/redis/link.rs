@@ -1,6 +1,7 @@
 //! A connection to one server that comes back by itself. Which server a step belongs to is decided next
 //! door: the client's own ways with clusters and Sentinels stop everything for one server that is away.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub(super) struct Manner {
     connection: ConnectionConfig,
     pub(super) timeout: Duration,
     pub(super) secure: bool,
+    /// Set when one of them comes back: it may have forgotten something.
+    pub(super) shaken: Arc<AtomicBool>,
 }
 
 impl Manner {
@@ -51,7 +54,7 @@ impl Manner {
             tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
             ..ConnectionConfig::default()
         };
-        Ok(Self { fred, connection, timeout: config.timeout, secure })
+        Ok(Self { fred, connection, timeout: config.timeout, secure, shaken: Arc::default() })
     }
 
     /// What the URL names.
@@ -62,7 +65,7 @@ impl Manner {
     /// The same with another login, where there are no databases.
     pub(super) fn with_login(&self, username: Option<String>, password: Option<String>) -> Self {
         let fred = FredConfig { username, password, database: None, ..self.fred.clone() };
-        Self { fred, ..self.clone() }
+        Self { fred, shaken: Arc::default(), ..self.clone() }
     }
 
     /// Servers don't say that they were spoken to in the wrong way.
@@ -145,7 +148,8 @@ impl Link {
         let client = line.client.clone();
         let line = Arc::new(Mutex::new(line));
         let (place, to, manner) = (line.clone(), server.clone(), manner.clone());
-        let presence = Presence::watch(client, errors, there, move || {
+        let shaken = manner.shaken.clone();
+        let presence = Presence::watch(client, errors, there, shaken, move || {
             let (line, _) = Line::start(&to, &manner, false);
             let client = line.client.clone();
             *place.lock().expect("no panic while holding it") = line;

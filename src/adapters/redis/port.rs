@@ -144,11 +144,13 @@ impl SessionStore for RedisSessionStore {
                 text(&millis(lease.lifetime)),
                 text(&lease.facts),
             ];
-            let mut parts = self.steps.on_nodes(arguments).await?;
+            let shaken = self.steps.take_shaken();
+            let beaten = self.steps.on_nodes(arguments).await;
+            let mut parts = beaten.inspect_err(|_| self.steps.give_shaken_back(shaken))?;
             let (lapsed, now_ms) = (parts.flag()?, parts.parsed()?);
             let mut alive = parts.list()?.rest(Parts::node)?;
             alive.sort();
-            Ok(Beat { alive, lapsed, now_ms })
+            Ok(Beat { alive, lapsed, shaken, now_ms })
         })
     }
 

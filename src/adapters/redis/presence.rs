@@ -2,6 +2,7 @@
 //! no connection; this answers at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -36,12 +37,13 @@ impl Presence {
         client: Client,
         errors: Errors,
         there: bool,
+        shaken: Arc<AtomicBool>,
         renew: impl Fn() -> Client + Send + 'static,
     ) -> Self {
         let (flag, there) = watch::channel(there);
         let doubt = Arc::new(Notify::new());
         #[expect(clippy::disallowed_methods, reason = "dropping the presence ends it")]
-        let watch = tokio::spawn(keep(client, errors, flag, doubt.clone(), renew));
+        let watch = tokio::spawn(keep(client, errors, flag, doubt.clone(), shaken, renew));
         Self { there, doubt, watch }
     }
 
@@ -77,6 +79,7 @@ async fn keep(
     mut errors: Errors,
     there: watch::Sender<bool>,
     doubt: Arc<Notify>,
+    shaken: Arc<AtomicBool>,
     renew: impl Fn() -> Client,
 ) {
     use tokio::sync::broadcast::error::RecvError;
@@ -98,6 +101,7 @@ async fn keep(
                 continue;
             }
             there.send_replace(false);
+            shaken.store(true, Ordering::Relaxed);
             if silent {
                 tracing::warn!("Redis is silent");
                 // The old one may hang in what it could not send.

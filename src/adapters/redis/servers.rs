@@ -1,6 +1,7 @@
 //! The servers that hold the keys, as they are known now. Who follows failovers and moved slots waits in
 //! one place, and swaps the whole table; a step takes what it finds.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -43,6 +44,11 @@ impl Table {
             table.owners[range].fill(owner);
         }
         table
+    }
+
+    fn has_slots(&self, link: &Arc<Link>) -> bool {
+        let at = self.links.iter().position(|known| known.server == link.server);
+        at.and_then(|at| u16::try_from(at).ok()).is_some_and(|at| self.owners.contains(&at))
     }
 
     /// Where among the links one to this server is, from now on.
@@ -113,6 +119,11 @@ impl Servers {
         self.shared.manner.timeout
     }
 
+    /// Set when a server may have forgotten what it acknowledged.
+    pub(super) fn shaken(&self) -> &AtomicBool {
+        &self.shared.manner.shaken
+    }
+
     /// Whose the slot is, if anybody's.
     pub(super) fn of(&self, slot: u16) -> Option<Arc<Link>> {
         let table = self.shared.table();
@@ -179,12 +190,23 @@ impl Shared {
             Source::One => None,
             Source::Cluster(named) => {
                 let slots = self.slots(&table, named).await?;
-                Some(Table::of(&slots, &self.table().links, &self.manner))
+                let now = self.table();
+                let next = Table::of(&slots, &now.links, &self.manner);
+                // Its replica has taken over; a slot that moves forgets nothing.
+                if now
+                    .links
+                    .iter()
+                    .any(|link| !link.is_there() && now.has_slots(link) && !next.has_slots(link))
+                {
+                    self.manner.shaken.store(true, Ordering::Relaxed);
+                }
+                Some(next)
             }
             Source::Sentinels(sentinels) => {
                 let current = table.links.first()?;
                 let primary = sentinels.primary(Some(current), &self.manner).await.ok()?;
                 tracing::warn!(from = %current.server, to = %primary.server, "Redis has another primary");
+                self.manner.shaken.store(true, Ordering::Relaxed);
                 Some(Table::one(primary))
             }
         }

@@ -1,6 +1,7 @@
 //! Running scripts: what their failures mean, and which keys they are given.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,6 +48,16 @@ impl Steps {
         ];
         let common = common.map(Value::from).to_vec();
         Self { servers, prefix: prefix.to_owned(), bounds, scripts: Scripts::new(), common }
+    }
+
+    /// Whether something may have been forgotten since this was asked last.
+    pub(super) fn take_shaken(&self) -> bool {
+        self.servers.shaken().swap(false, Ordering::Relaxed)
+    }
+
+    /// Nobody was told.
+    pub(super) fn give_shaken_back(&self, shaken: bool) {
+        self.servers.shaken().fetch_or(shaken, Ordering::Relaxed);
     }
 
     /// A step on a session, or on one of its streams. `None`: the session is gone.

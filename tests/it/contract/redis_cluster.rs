@@ -225,6 +225,8 @@ async fn the_replica_of_a_dead_primary_takes_over() {
     let stream = get_stream(&one[1]);
     let first = logged(&store, &message(&stream, "first")).await;
     logged(&store, &message(&stream, "second")).await;
+    let lease = Lease { node: node("a"), lifetime: Duration::from_secs(60), facts: "{}".to_owned() };
+    assert!(!store.beat(&lease).await.unwrap().shaken);
     cluster.in_step(1);
     cluster.kill(1);
     let killed = Instant::now();
@@ -239,6 +241,8 @@ async fn the_replica_of_a_dead_primary_takes_over() {
     println!("found after {:?}", killed.elapsed());
     let (_, tail) = bound(&store, &attach(&stream, "a", Some(first))).await;
     assert_eq!(texts(&tail), ["second"]);
+    assert!(store.beat(&lease).await.unwrap().shaken, "what was bound at last may be forgotten");
+    assert!(!store.beat(&lease).await.unwrap().shaken, "it is said once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use holdfast::adapters::redis::{Config, RedisSessionStore};
 use holdfast::domain::{EventNumber, Fence, SessionId, StreamKey};
-use holdfast::ports::{Append, Appended, Attached, Begin, Bounds, LogBounds, SessionStore, StoreError};
+use holdfast::ports::{
+    Append, Appended, Attached, Begin, Bounds, Lease, LogBounds, SessionStore, StoreError,
+};
 use tokio::time::Instant;
 
 use super::redis::redis_contract;
 use super::{
-    Harness, attach, begin, begun, bound, bounds, get_stream, logged, message, opened, request, texts,
+    Harness, attach, begin, begun, bound, bounds, get_stream, logged, message, node, opened, request, texts,
 };
 use crate::servers::{Sentinels, Shared, redis_config};
 
@@ -102,6 +104,8 @@ async fn the_primary_is_killed_and_all_that_was_copied_is_there() {
     let (fence, _) = bound(&store, &attach(&stream, "a", None)).await;
     let first = logged(&store, &message(&stream, "1")).await;
     logged(&store, &message(&stream, "2")).await;
+    let lease = Lease { node: node("a"), lifetime: Duration::from_secs(600), facts: "{}".to_owned() };
+    assert!(!store.beat(&lease).await.unwrap().shaken);
     group.in_step();
     group.kill_primary();
     let killed = Instant::now();
@@ -118,6 +122,9 @@ async fn the_primary_is_killed_and_all_that_was_copied_is_there() {
     let (newer, tail) = bound(&store, &attach(&stream, "a", Some(first))).await;
     assert_eq!(texts(&tail), ["2"]);
     assert!(newer > fence);
+    let beat = store.beat(&lease).await.unwrap();
+    assert!(beat.shaken && !beat.lapsed, "what was bound at last may be forgotten, and leases are not");
+    assert!(!store.beat(&lease).await.unwrap().shaken, "it is said once");
     // A node that starts now finds it as well, though one of those that the URL names is gone.
     assert!(found_again(&self::store(&group).await, &id).await);
 }
