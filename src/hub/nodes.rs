@@ -152,6 +152,10 @@ impl Hub {
                     self.inner.mail.forget_received();
                     self.inner.resync.notify_one();
                 }
+                if beat.shaken {
+                    tracing::warn!("the session store may have forgotten something: the logs are read again");
+                    self.inner.resync.notify_one();
+                }
                 self.inner.metrics.nodes(beat.alive.len());
             }
             Ok(Err(error)) => {
@@ -225,7 +229,7 @@ mod tests {
     use super::*;
 
     fn beat(alive: &[&NodeId], lapsed: bool) -> Beat {
-        Beat { alive: alive.iter().copied().cloned().collect(), lapsed, now_ms: 1 }
+        Beat { alive: alive.iter().copied().cloned().collect(), lapsed, shaken: false, now_ms: 1 }
     }
 
     #[tokio::test(start_paused = true)]

@@ -33,8 +33,8 @@ impl RedisSessionStore {
     /// # Errors
     /// [`ConnectError`].
     pub async fn connect(config: &Config, bounds: Bounds) -> Result<Self, ConnectError> {
-        let client = connect(config).await?;
-        Ok(Self { steps: Steps::new(client, &config.prefix, bounds), leftover: Mutex::default() })
+        let servers = connect(config).await?;
+        Ok(Self { steps: Steps::new(servers, &config.prefix, bounds), leftover: Mutex::default() })
     }
 
     pub(super) async fn update_now(&self, id: &SessionId, part: SessionPart) -> Result<Updated, StoreError> {
@@ -207,6 +207,8 @@ impl RedisSessionStore {
                     gone.push(text(&name));
                     ended.push(*closed);
                 }
+                // Those of other servers can be looked at.
+                Err(StoreError::Unavailable) => {}
                 // What was ended so far must be answered.
                 Err(error) => {
                     tracing::debug!(session = %id, %error, "an idle session is not ended yet");
