@@ -99,7 +99,10 @@ async fn p8_heads_that_are_too_many_too_long_or_too_slow_are_refused() {
     let many: String = (0..1000).map(|number| format!("X-{number}: 1\r\n")).collect();
     for attack in [
         format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{many}\r\n"),
-        format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: {}\r\n\r\n", "x".repeat(100_000)),
+        format!(
+            "GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: {}\r\n\r\n",
+            "x".repeat(100_000)
+        ),
         format!("GET /{} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "x".repeat(100_000)),
     ] {
         let answer = Socket::send(&gateway.url, attack.as_bytes()).await.read_to_end().await;

@@ -3,13 +3,14 @@
 use holdfast::adapters::redis::{Config, RedisSessionStore};
 use holdfast::ports::Bounds;
 
-use super::Server;
+use super::{Folder, Server};
 use crate::peers::free_port;
 
 pub(crate) struct Redis {
     server: Option<Server>,
     port: u16,
     more: Vec<String>,
+    _folder: Option<Folder>,
 }
 
 impl Redis {
@@ -20,12 +21,20 @@ impl Redis {
     /// With settings as on its command line.
     pub(crate) fn with(more: &[&str]) -> Self {
         let more = more.iter().map(|&word| word.to_owned()).collect();
-        let mut redis = Self { server: None, port: free_port(), more };
+        let mut redis = Self { server: None, port: free_port(), more, _folder: None };
         redis.restart();
         redis
     }
 
-    /// Kills it, if it runs, and starts another on the same port, without its data.
+    /// One that keeps its data, every write before its answer.
+    pub(crate) fn keeping() -> Self {
+        let folder = Folder::new();
+        let path = folder.path().to_str().unwrap();
+        let redis = Self::with(&["--dir", path, "--appendonly", "yes", "--appendfsync", "always"]);
+        Self { _folder: Some(folder), ..redis }
+    }
+
+    /// Kills it, if it runs, and starts another on the same port, without its data unless it keeps them.
     pub(crate) fn restart(&mut self) {
         self.server = None;
         let fixed = format!(
@@ -60,6 +69,10 @@ impl Redis {
             .unwrap();
         let said = String::from_utf8_lossy(&told.stdout).into_owned();
         assert!(told.status.success() && said.trim() == "OK", "{said}");
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn url(&self) -> String {
