@@ -126,6 +126,15 @@ impl Hub {
         }
     }
 
+    /// Ends every session's stream that is still open; a modern one needs nobody else.
+    pub(super) fn end_session_streams(&self) {
+        for (_, held) in self.inner.outlets.all() {
+            if let Held::Session(stream) = held {
+                stream.end_with_retry(StreamEnd::Draining, self.retry());
+            }
+        }
+    }
+
     /// Ends every stream that is still open.
     pub fn end_streams(&self) {
         for (_, held) in self.inner.outlets.all() {

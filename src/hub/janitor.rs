@@ -28,6 +28,7 @@ impl Hub {
         loop {
             rounds.tick().await;
             self.tend_streams();
+            self.hand_over_when_alone();
             self.end_abandoned().await;
             self.end_idle_sessions().await;
             // Four times per idle life, so that one failed round does no harm.

@@ -32,16 +32,20 @@ pub(super) struct Nodes {
 }
 
 #[derive(Debug, Default)]
-struct Known {
+pub(super) struct Known {
     alive: BTreeSet<NodeId>,
     /// Without a lease, and since when; not proven dead.
     missing: HashMap<NodeId, Instant>,
     dead: HashMap<NodeId, Instant>,
     /// Since when this node's own beats have come through.
-    healthy_since: Option<Instant>,
-    beaten: bool,
+    pub(super) healthy_since: Option<Instant>,
+    pub(super) beaten: bool,
     /// This node gave its lease back.
-    left: bool,
+    pub(super) left: bool,
+    /// Since when this node has not heard itself on the bus.
+    pub(super) deaf_since: Option<Instant>,
+    /// Since when it has been known that others reach what this node can't.
+    pub(super) alone_since: Option<Instant>,
     /// The store's time at a beat, and when that was here.
     store_time: Option<(u64, Instant)>,
 }
@@ -69,14 +73,15 @@ impl Nodes {
         Health::Missing
     }
 
-    fn ailing(&self) {
+    pub(super) fn ailing(&self) {
         self.lock().healthy_since = None;
     }
 
     /// Notes a beat; true if others may have taken this node for dead before it.
-    fn beaten(&self, beat: &Beat) -> bool {
+    pub(super) fn beaten(&self, beat: &Beat) -> bool {
         let now = Instant::now();
         let mut known = self.lock();
+        known.alone_since = None;
         known.healthy_since.get_or_insert(now);
         known.store_time = Some((beat.now_ms, now));
         let alive: BTreeSet<_> = beat.alive.iter().cloned().collect();
@@ -113,7 +118,7 @@ impl Nodes {
         known.dead.insert(node.clone(), Instant::now());
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().expect("no panic while holding it")
     }
 }
@@ -140,8 +145,10 @@ impl Hub {
         }
         if let Err(error) = self.inner.bus.ping(&node, lease / BEATS).await {
             tracing::warn!(%error, "this node does not hear itself on the bus, and lets its lease run out");
-            return nodes.ailing();
+            nodes.ailing();
+            return self.is_only_this_node_deaf(lease).await;
         }
+        nodes.lock().deaf_since = None;
         let renewed = Lease { node, lifetime: lease, facts: self.facts() };
         match tokio::time::timeout(lease / 2, self.store().beat(&renewed)).await {
             Ok(Ok(beat)) => {
@@ -168,7 +175,10 @@ impl Hub {
         for (node, missing_for) in self.inner.nodes.suspects(lease) {
             let answer = self.inner.bus.ping(&node, lease / BEATS).await;
             let dead = match answer {
-                Ok(()) => missing_for >= lease * LEASES_WITHOUT,
+                Ok(()) => {
+                    self.tell_of_no_lease(&node).await;
+                    missing_for >= lease * LEASES_WITHOUT
+                }
                 Err(BusError::NoResponders | BusError::Unavailable | BusError::Full | BusError::TooLarge) => {
                     true
                 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 #[derive(Default)]
 pub(crate) struct Ledger {
@@ -25,6 +26,8 @@ pub(crate) struct Ledger {
     /// Times that a client was told that its session is gone.
     pub gone: AtomicUsize,
     took: Mutex<Vec<Duration>>,
+    /// The longest time between two messages that a server says each second.
+    silence: Mutex<Duration>,
     /// From the break of a stream to its first event afterwards.
     pub resumed: Mutex<Vec<Duration>>,
 }
@@ -48,6 +51,10 @@ impl Ledger {
         let mut took = self.took.lock().unwrap().clone();
         took.sort();
         took
+    }
+
+    pub(crate) fn silence(&self) -> Duration {
+        *self.silence.lock().unwrap()
     }
 
     /// A call's end: its steps came once each and in order, all of them before a result.
@@ -78,6 +85,10 @@ impl Ledger {
         if counted.last.is_some_and(|last| number != last + 1) {
             self.wrong(format!("client {client}: {number} after {:?} unasked", counted.last));
         }
+        if let Some(before) = counted.at.replace(Instant::now()) {
+            let mut silence = self.silence.lock().unwrap();
+            *silence = before.elapsed().max(*silence);
+        }
         counted.last = Some(number);
     }
 }
@@ -86,4 +97,5 @@ impl Ledger {
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     last: Option<u64>,
+    at: Option<Instant>,
 }

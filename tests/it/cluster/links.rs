@@ -2,11 +2,19 @@
 
 use std::time::Duration;
 
-use super::{Busy, assert_no_errors, load, report};
-use crate::servers::{Setup, Way};
+use tokio::time::Instant;
+
+use super::{Busy, assert_honest_errors, load, report, settings};
+use crate::harness::Client;
+use crate::servers::{Cluster, NODES, Setup, Way};
 
 /// The node with ways of its own.
 const LONELY: usize = 1;
+
+/// Its streams are handed over within two seconds, once it is known to be the only one; those of
+/// HTTP+SSE wait two more for what is answered on them.
+const SETTINGS: [(&str, &str); 3] =
+    [("drain.notice", "1s"), ("drain.handover", "1s"), ("drain.timeout", "4s")];
 
 const REDIS: &[Backend] = &[Backend::Redis];
 const NATS: &[Backend] = &[Backend::Nats];
@@ -29,49 +37,101 @@ const fn fault(ways: &'static [Backend], way: Way, seconds: u64) -> Fault {
     Fault { ways, way, lasts: Duration::from_secs(seconds) }
 }
 
-/// Gives the node each of these faults, and time to recover after each.
-async fn suffer(what: &str, faults: &[Fault]) {
-    let busy = Busy::start(Setup { linked: Some(LONELY), ..Setup::default() }, load()).await;
-    let set = |fault: &Fault, way: Way| {
-        for backend in fault.ways {
+impl Fault {
+    /// Whether the node says that it is ready meanwhile, if that is certain: what it can still reach
+    /// tells it that others reach the rest.
+    fn leaves_it_ready(&self) -> Option<bool> {
+        match self.way {
+            Way::Slow(_) => None,
+            Way::Passes | Way::Cut | Way::Silent => Some(self.ways.len() == BOTH.len()),
+        }
+    }
+
+    fn set(&self, cluster: &Cluster, way: Way) {
+        for backend in self.ways {
             match backend {
-                Backend::Redis => busy.scene.cluster.links().redis.set(way),
-                Backend::Nats => busy.scene.cluster.links().nats.set(way),
+                Backend::Redis => cluster.links().redis.set(way),
+                Backend::Nats => cluster.links().nats.set(way),
             }
         }
-    };
+    }
+}
+
+/// Whether each node says that it is ready.
+async fn ready(cluster: &Cluster) -> Vec<bool> {
+    let asked = cluster
+        .admin_urls()
+        .into_iter()
+        .map(|admin| async move { Client::new(&admin).try_ask("/readyz").await == Some(200) });
+    futures::future::join_all(asked).await
+}
+
+/// How long it takes until all of them do, but for the lonely one if it shall not.
+async fn until_ready(cluster: &Cluster, lonely: bool) -> Duration {
+    let began = Instant::now();
+    let mut expected = [true; NODES];
+    expected[LONELY] = lonely;
+    while ready(cluster).await != expected {
+        assert!(began.elapsed() < Duration::from_secs(20), "ready: {:?}", ready(cluster).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    began.elapsed()
+}
+
+/// Gives the node each of these faults, and time to recover after each. Returns the longest silence of
+/// a session's stream, on which the server says something each second.
+async fn suffer(what: &str, faults: &[Fault]) -> Duration {
+    let setup = Setup { linked: Some(LONELY), settings: settings(&SETTINGS), ..Setup::default() };
+    let busy = Busy::start(setup, load()).await;
+    let cluster = &busy.scene.cluster;
     let (before, _) = busy.for_a_while(Duration::from_secs(3)).await;
     for fault in faults {
-        set(fault, fault.way);
-        let (rate, refused) = busy.for_a_while(fault.lasts).await;
-        set(fault, Way::Passes);
+        fault.set(cluster, fault.way);
+        let told = async {
+            match fault.leaves_it_ready() {
+                Some(ready) => until_ready(cluster, ready).await,
+                None => Duration::ZERO,
+            }
+        };
+        let (told, (rate, refused)) = futures::join!(told, busy.for_a_while(fault.lasts));
+        if let Some(ready) = fault.leaves_it_ready() {
+            assert_eq!(until_ready(cluster, ready).await.as_secs(), 0, "and it stays so");
+        }
+        fault.set(cluster, Way::Passes);
+        let back = until_ready(cluster, true).await;
         println!(
-            "{what}, {:?}: {before:.0} results/s before, {rate:.0} meanwhile, {refused} refused",
+            "{what}, {:?}: {before:.0} results/s before, {rate:.0} meanwhile, {refused} refused; told after {told:.1?}, ready {back:.1?} after its return",
             fault.way
         );
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(rate > before / 3.0, "the others go on");
+        tokio::time::sleep(Duration::from_secs(4)).await;
     }
     let (after, refused) = busy.for_a_while(Duration::from_secs(3)).await;
     println!("{what}: {after:.0} results/s afterwards, {refused} refused");
     let (ledger, server) = busy.finish().await;
     report(what, &ledger, &server);
-    assert_no_errors(&ledger);
+    assert_honest_errors(&ledger);
     assert_eq!(refused, 0, "all is well again");
+    ledger.silence()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p7_one_node_loses_redis() {
-    suffer("one node without Redis", &[fault(REDIS, Way::Silent, 15), fault(REDIS, Way::Cut, 8)]).await;
+    let faults = [fault(REDIS, Way::Silent, 15), fault(REDIS, Way::Cut, 8)];
+    let silence = suffer("one node without Redis", &faults).await;
+    assert!(silence < Duration::from_secs(12), "its streams go on elsewhere: {silence:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p7_one_node_loses_nats() {
-    suffer("one node without NATS", &[fault(NATS, Way::Silent, 15), fault(NATS, Way::Cut, 8)]).await;
+    let faults = [fault(NATS, Way::Silent, 15), fault(NATS, Way::Cut, 8)];
+    let silence = suffer("one node without NATS", &faults).await;
+    assert!(silence < Duration::from_secs(12), "its streams go on elsewhere: {silence:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p7_one_node_loses_both() {
-    suffer("one node without both", &[fault(BOTH, Way::Silent, 15), fault(BOTH, Way::Cut, 8)]).await;
+    suffer("one node without both", &[fault(BOTH, Way::Silent, 12), fault(BOTH, Way::Cut, 8)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,6 +25,8 @@ pub(crate) struct Faults {
     pub forgetful: AtomicBool,
     /// The bus takes messages and loses them.
     pub deaf: AtomicBool,
+    /// The bus can't be reached, and knows it.
+    pub cut: AtomicBool,
     lost_last: AtomicBool,
     /// How often each step was taken, messages of the bus included.
     pub taken: Mutex<BTreeMap<&'static str, usize>>,
@@ -44,6 +46,10 @@ impl Faults {
 
     fn store(&self) -> Result<(), StoreError> {
         if self.away.load(Ordering::SeqCst) { Err(StoreError::Unavailable) } else { Ok(()) }
+    }
+
+    fn bus(&self) -> Result<(), BusError> {
+        if self.cut.load(Ordering::SeqCst) { Err(BusError::Unavailable) } else { Ok(()) }
     }
 
     pub(crate) fn set(fault: &AtomicBool, broken: bool) {
@@ -196,7 +202,10 @@ impl Bus for FaultyBus {
         if self.faults.deaf.load(Ordering::SeqCst) {
             return Box::pin(async { Ok(()) });
         }
-        self.bus.send(to, parcel)
+        Box::pin(async move {
+            self.faults.bus()?;
+            self.bus.send(to, parcel).await
+        })
     }
 
     fn announce(&self, parcel: Parcel) -> PortFuture<'_, Result<(), BusError>> {
@@ -204,10 +213,16 @@ impl Bus for FaultyBus {
         if self.faults.deaf.load(Ordering::SeqCst) {
             return Box::pin(async { Ok(()) });
         }
-        self.bus.announce(parcel)
+        Box::pin(async move {
+            self.faults.bus()?;
+            self.bus.announce(parcel).await
+        })
     }
 
     fn ping<'a>(&'a self, node: &'a NodeId, patience: Duration) -> PortFuture<'a, Result<(), BusError>> {
-        self.bus.ping(node, patience)
+        Box::pin(async move {
+            self.faults.bus()?;
+            self.bus.ping(node, patience).await
+        })
     }
 }
