@@ -46,6 +46,8 @@ pub(super) struct Exchange {
     /// Tells each call that it stands in the shared state.
     recorded: Vec<Arc<AtomicBool>>,
     outbound: Outbound,
+    /// When the records end by themselves, or a little later.
+    recorded_until: Instant,
     producer: Producer,
 }
 
@@ -97,6 +99,7 @@ impl Exchange {
 
     fn with(hub: &Hub, live: &Arc<Live>, asked: Asked) -> Self {
         let Asked { requests, calls, form, batch, primes, times } = asked;
+        let recorded_until = Instant::now() + times.record_lifetime();
         let requests_len = requests.len();
         let recorded = calls.iter().map(Call::recorded).collect();
         let mut steps = SelectAll::new();
@@ -121,6 +124,7 @@ impl Exchange {
             positions: vec![None; requests_len],
             recorded,
             outbound: Outbound::Quiet(Vec::new()),
+            recorded_until,
             producer: Producer { id: fastrand::u64(..), sequence: 0 },
         }
     }
@@ -277,16 +281,19 @@ impl Exchange {
     }
 
     async fn begin(&mut self, key: &StreamKey, bind: bool) -> Result<Begun, Error> {
+        let lifetime = self.times.record_lifetime();
         let begin = Begin {
             stream: key.clone(),
             requests: self.requests.clone(),
             runner: self.hub.inner.node.clone(),
-            lifetime: self.times.timeout_max + self.times.cancel_grace,
+            lifetime,
             bind,
             // Of several, each is marked.
             upstream_event: self.positions.first().filter(|_| self.positions.len() == 1).cloned().flatten(),
         };
-        Ok(self.hub.store().begin(&begin).await?)
+        let begun = self.hub.store().begin(&begin).await?;
+        self.recorded_until = Instant::now() + lifetime;
+        Ok(begun)
     }
 
     async fn append(&mut self, index: usize, payload: Bytes, last: bool, upstream_event: Option<String>) {
@@ -301,7 +308,8 @@ impl Exchange {
             upstream_event: upstream_event.map(|event| Position { event, delivered: true }.to_text()),
             reader: None,
         };
-        let until = Instant::now() + self.hub.inner.config.own_timeout;
+        // As long as its record says that an answer will come: nobody else gives one meanwhile.
+        let until = self.recorded_until;
         match self.hub.append(&append, until).await {
             Ok(Appended::Logged { .. }) => {}
             Ok(Appended::Gone) => {

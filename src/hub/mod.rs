@@ -113,6 +113,13 @@ pub struct RequestsConfig {
     pub cancel_grace: Duration,
 }
 
+impl RequestsConfig {
+    /// How long a request may stand in the shared state.
+    fn record_lifetime(&self) -> Duration {
+        self.timeout_max + self.cancel_grace
+    }
+}
+
 /// Who calls, and what of their headers goes on to the upstream.
 #[derive(Debug, Clone)]
 pub struct Caller {

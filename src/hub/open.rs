@@ -113,7 +113,8 @@ impl Hub {
         self.inner.tasks.spawn(async move {
             let _gauge = hub.inner.metrics.exchange();
             let payload = hub.answer_initialize(&server, &live, &caller, &request).await;
-            hub.append_once(stream, payload, Some((id, fence))).await;
+            // As long as its record says that an answer will come.
+            hub.append_within(server.requests.timeout_max, stream, payload, Some((id, fence))).await;
         });
         Ok(Reply::Accepted)
     }
@@ -321,7 +322,7 @@ impl Hub {
     async fn keep_earlier(&self, live: &Arc<Live>, stream: StreamId, earlier: &[Message]) {
         for message in earlier {
             let to = StreamKey { session: live.id.clone(), stream: stream.clone() };
-            self.append_once(to, message.raw().clone(), None).await;
+            self.append_within(self.inner.config.own_timeout, to, message.raw().clone(), None).await;
         }
     }
 
@@ -337,17 +338,8 @@ impl Hub {
         }
     }
 
-    /// Appends a message that comes alone; with a request, as its last.
-    pub(super) async fn append_once(
-        &self,
-        to: StreamKey,
-        payload: Bytes,
-        request: Option<(RequestId, Fence)>,
-    ) {
-        self.append_within(self.inner.config.own_timeout, to, payload, request).await;
-    }
-
-    /// The same; a store that is away is asked again for so long.
+    /// Appends a message that comes alone; with a request, as its last. A store that is away is asked
+    /// again for so long.
     pub(super) async fn append_within(
         &self,
         patience: Duration,

@@ -134,11 +134,11 @@ async fn come_back(client: &Client, http_sse: bool, position: Option<String>) ->
 }
 
 /// Everybody asks at once, and the node dies while it promises.
-async fn round(cluster: &mut Cluster, askers: &mut [Asker], id: u64, tally: &mut Tally) {
+async fn round(cluster: &mut Cluster, askers: &mut [Asker], name: &str, id: u64, tally: &mut Tally) {
     let (promises, count) = (AtomicUsize::new(0), askers.len());
     let doomed = cluster.node_urls().swap_remove(DOOMED);
     let asked = askers.iter_mut().enumerate().map(|(number, asker)| {
-        let body = call(id, &format!("{number}-{id}"), Load { steps: 2, ..load() });
+        let body = call(id, &format!("{name} {number}-{id}"), Load { steps: 2, ..load() });
         let (doomed, promises) = (&doomed, &promises);
         async move { asker.ask(doomed, &body, promises).await }
     });
@@ -175,20 +175,19 @@ async fn suffer(resumes: bool) -> [Tally; 2] {
     let mut scene = Scene::start(LedgerServer::that(resumes).await, setup).await;
     let base = scene.cluster.url();
     let mut tallies = [Tally::default(), Tally::default()];
-    let mut streamable: Vec<_> =
-        futures::future::join_all((0..CLIENTS / 2).map(|_| Asker::streamable(&base))).await;
-    let mut http_sse: Vec<_> =
-        futures::future::join_all((0..CLIENTS / 2).map(|_| Asker::http_sse(&base))).await;
+    let streamable = futures::future::join_all((0..CLIENTS / 2).map(|_| Asker::streamable(&base))).await;
+    let http_sse = futures::future::join_all((0..CLIENTS / 2).map(|_| Asker::http_sse(&base))).await;
+    let mut crowds = [("Streamable HTTP", streamable), ("HTTP+SSE", http_sse)];
     for id in 1..=ROUNDS {
-        for (askers, tally) in [&mut streamable, &mut http_sse].into_iter().zip(&mut tallies) {
-            round(&mut scene.cluster, askers, id, tally).await;
+        for ((name, askers), tally) in crowds.iter_mut().zip(&mut tallies) {
+            round(&mut scene.cluster, askers, name, id, tally).await;
             tokio::task::block_in_place(|| scene.cluster.start_node(DOOMED));
         }
     }
-    for (transport, tally) in ["Streamable HTTP", "HTTP+SSE"].into_iter().zip(&tallies) {
+    for ((name, _), tally) in crowds.iter().zip(&tallies) {
         let Tally { unpromised, results, errors, worst } = tally;
         println!(
-            "promises over {transport}, a server that {} resume: {results} results, {errors} errors, {unpromised} not promised; worst {worst:.1?}",
+            "promises over {name}, a server that {} resume: {results} results, {errors} errors, {unpromised} not promised; worst {worst:.1?}",
             if resumes { "can" } else { "can't" }
         );
         assert!(*worst < SOON, "{worst:?}");

@@ -96,6 +96,24 @@ async fn p7_a_resume_while_the_store_is_away_is_told_to_come_again_with_its_own_
 }
 
 #[tokio::test]
+async fn p5_an_answer_that_came_while_the_store_was_away_for_long_arrives_when_it_is_back() {
+    let scene = scene(&[("requests.timeout", "500ms"), ("streams.retry", "100ms")]).await;
+    let (mut stream, answer) = scene.calling().await;
+    Faults::set(&scene.faults.away, true);
+    answer.say(&step(1)).await;
+    answer.finish().await;
+    // Longer than a request may be silent.
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    Faults::set(&scene.faults.away, false);
+    let mut seen = stream.rest().await;
+    if seen.is_empty() {
+        seen = Stream::new(scene.client.get(stream.position.as_deref()).await).rest().await;
+    }
+    assert_eq!(steps(&seen), [1]);
+    assert_eq!(seen.last().unwrap()["result"]["ok"], true, "{seen:?}");
+}
+
+#[tokio::test]
 async fn p4_an_append_whose_answer_was_lost_is_not_said_twice() {
     let scene = scene(&[]).await;
     Faults::set(&scene.faults.forgetful, true);
