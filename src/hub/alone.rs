@@ -12,13 +12,24 @@ use super::nodes::Nodes;
 use crate::domain::NodeId;
 use crate::ports::Envelope;
 
-/// Without the bus nobody renews a lease: after so many of them, whoever still has one has a bus.
+/// Without the bus nobody renews a lease: who has one for longer than this has a bus.
 const LEASES_DEAF: u32 = 2;
 
 impl Nodes {
-    /// This node does not hear itself on the bus; for how long that has been so.
-    fn deaf_for(&self) -> Duration {
-        self.lock().deaf_since.get_or_insert_with(Instant::now).elapsed()
+    /// This node does not hear itself on the bus, and others have a lease or not; true once they have
+    /// had one for too long to be from before.
+    fn deaf(&self, others: bool, patience: Duration) -> bool {
+        let mut known = self.lock();
+        if !others {
+            (known.others_hear_since, known.alone_since) = (None, None);
+            return false;
+        }
+        let since = *known.others_hear_since.get_or_insert_with(Instant::now);
+        let news = since.elapsed() >= patience && known.alone_since.is_none();
+        if news {
+            known.alone_since = Some(Instant::now());
+        }
+        news
     }
 
     /// Another node says that this one has no lease. It is right about the store only while this node
@@ -46,17 +57,12 @@ impl Hub {
     }
 
     /// The bus is away from here. The store knows whether it is for others.
-    pub(super) async fn is_only_this_node_deaf(&self, lease: Duration) {
-        if self.inner.nodes.deaf_for() < lease * LEASES_DEAF {
-            return;
-        }
+    pub(super) async fn look_whether_others_hear(&self, lease: Duration) {
         let Ok(Ok(seen)) = tokio::time::timeout(lease / 2, self.store().nodes()).await else { return };
         let others = seen.iter().any(|seen| seen.node != self.inner.node);
-        let mut known = self.inner.nodes.lock();
-        if others && known.alone_since.is_none() {
+        if self.inner.nodes.deaf(others, lease * LEASES_DEAF) {
             tracing::warn!("only this node can't reach the bus: it is not ready");
         }
-        known.alone_since = others.then(|| known.alone_since.unwrap_or_else(Instant::now));
     }
 
     /// A node answers on the bus and has no lease, while this one renews its own.
@@ -106,5 +112,19 @@ mod tests {
         assert_eq!(nodes.alone_for(), Some(Duration::from_secs(3)));
         nodes.beaten(&beat);
         assert!(nodes.alone_for().is_none(), "the lease is renewed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leases_that_others_had_before_the_bus_went_away_prove_nothing() {
+        let (nodes, patience) = (Nodes::default(), Duration::from_secs(4));
+        assert!(!nodes.deaf(true, patience), "they may be from before");
+        tokio::time::advance(patience).await;
+        assert!(!nodes.deaf(false, patience), "they were");
+        assert!(!nodes.deaf(true, patience), "it is back, and this node may find it a moment later");
+        tokio::time::advance(patience).await;
+        assert!(nodes.deaf(true, patience) && nodes.alone_for().is_some());
+        assert!(!nodes.deaf(true, patience), "that is no news");
+        nodes.deaf(false, patience);
+        assert!(nodes.alone_for().is_none(), "now it is away for all");
     }
 }

@@ -42,8 +42,8 @@ pub(super) struct Known {
     pub(super) beaten: bool,
     /// This node gave its lease back.
     pub(super) left: bool,
-    /// Since when this node has not heard itself on the bus.
-    pub(super) deaf_since: Option<Instant>,
+    /// Since when others have had a lease while this node does not hear itself on the bus.
+    pub(super) others_hear_since: Option<Instant>,
     /// Since when it has been known that others reach what this node can't.
     pub(super) alone_since: Option<Instant>,
     /// The store's time at a beat, and when that was here.
@@ -146,9 +146,9 @@ impl Hub {
         if let Err(error) = self.inner.bus.ping(&node, lease / BEATS).await {
             tracing::warn!(%error, "this node does not hear itself on the bus, and lets its lease run out");
             nodes.ailing();
-            return self.is_only_this_node_deaf(lease).await;
+            return self.look_whether_others_hear(lease).await;
         }
-        nodes.lock().deaf_since = None;
+        nodes.lock().others_hear_since = None;
         let renewed = Lease { node, lifetime: lease, facts: self.facts() };
         match tokio::time::timeout(lease / 2, self.store().beat(&renewed)).await {
             Ok(Ok(beat)) => {

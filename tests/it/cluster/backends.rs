@@ -22,10 +22,10 @@ async fn p7_nats_is_away_for_a_while() {
     tokio::time::sleep(Duration::from_secs(4)).await;
     memory.check("NATS away", &busy.scene.cluster);
     let (ledger, server) = busy.finish().await;
-    println!("NATS away: {rate:.0} results/s meanwhile, all ready {ready:?} after its return");
+    println!("NATS away: {rate:.0} results/s meanwhile, after its return {ready:.1?}");
     report("NATS away for 20 s", &ledger, &server);
     assert_no_errors(&ledger);
-    assert!(ready < READY_WITHIN, "{ready:?}");
+    assert!(ready.heard < READY_WITHIN, "{ready:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -39,9 +39,11 @@ async fn p7_redis_is_away_for_a_while() {
     tokio::time::sleep(Duration::from_secs(4)).await;
     memory.check("Redis away", &busy.scene.cluster);
     let (ledger, server) = busy.finish().await;
-    println!("Redis away: {rate:.0} results/s meanwhile, all ready {ready:?} after its return");
+    println!("Redis away: {rate:.0} results/s meanwhile, after its return {ready:.1?}");
     report("Redis away for 20 s", &ledger, &server);
     assert_eq!(server.calls(), ledger.results(), "what ran was answered");
     assert_no_errors(&ledger);
-    assert!(ready < READY_WITHIN, "{ready:?}");
+    assert!(ready.opens < READY_WITHIN, "{ready:?}");
+    // Everything that happened in 20 s is caught up with at the same time.
+    assert!(ready.heard < READY_WITHIN * 3, "{ready:?}");
 }

@@ -19,7 +19,7 @@ async fn p3_p7_redis_is_killed_and_comes_back_with_its_data() {
         busy.scene.cluster.redis.kill();
         tokio::time::sleep(AWAY).await;
         tokio::task::block_in_place(|| busy.scene.cluster.redis.restart());
-        println!("ready {:?} after its return", all_ready(&busy.scene.cluster).await);
+        println!("after its return {:.1?}", all_ready(&busy.scene.cluster).await);
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
     let (ledger, server) = busy.finish().await;
@@ -37,7 +37,7 @@ async fn p3_p7_redis_is_killed_and_comes_back_without_its_data() {
         busy.scene.cluster.redis.kill();
         tokio::time::sleep(AWAY).await;
         tokio::task::block_in_place(|| busy.scene.cluster.redis.restart());
-        println!("ready {:?} after its return", all_ready(&busy.scene.cluster).await);
+        println!("after its return {:.1?}", all_ready(&busy.scene.cluster).await);
         tokio::time::sleep(Duration::from_secs(6)).await;
     }
     let (rate, refused) = busy.for_a_while(Duration::from_secs(4)).await;
