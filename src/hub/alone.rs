@@ -15,19 +15,48 @@ use crate::ports::Envelope;
 /// Without the bus nobody renews a lease: who has one for longer than this has a bus.
 const LEASES_DEAF: u32 = 2;
 
+/// A node that was taken for dead may only be deaf, and go on for a while before balancers leave it:
+/// what it appends is announced to nobody.
+const DEAD_AND_TALKING: Duration = Duration::from_secs(30);
+
+/// What only this node can't reach, and since when that has been known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Alone {
+    since: Instant,
+    without: Lost,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    Store,
+    Bus,
+}
+
 impl Nodes {
+    /// Whether what other nodes say may not come here, for longer than a moment.
+    pub(super) fn misses_news(&self) -> bool {
+        let known = self.lock();
+        known.deaf || known.dead.values().any(|since| since.elapsed() < DEAD_AND_TALKING)
+    }
+
+    pub(super) fn hears(&self) {
+        let mut known = self.lock();
+        known.deaf = false;
+        known.others_hear_since = None;
+    }
+
     /// This node does not hear itself on the bus, and others have a lease or not; true once they have
     /// had one for too long to be from before.
     fn deaf(&self, others: bool, patience: Duration) -> bool {
         let mut known = self.lock();
         if !others {
-            (known.others_hear_since, known.alone_since) = (None, None);
+            (known.others_hear_since, known.alone) = (None, None);
             return false;
         }
         let since = *known.others_hear_since.get_or_insert_with(Instant::now);
-        let news = since.elapsed() >= patience && known.alone_since.is_none();
+        let news = since.elapsed() >= patience && known.alone.is_none();
         if news {
-            known.alone_since = Some(Instant::now());
+            known.alone = Some(Alone { since: Instant::now(), without: Lost::Bus });
         }
         news
     }
@@ -37,15 +66,15 @@ impl Nodes {
     fn told_of_no_lease(&self) -> bool {
         let mut known = self.lock();
         let right = known.beaten && !known.left && known.healthy_since.is_none();
-        let news = right && known.alone_since.is_none();
+        let news = right && known.alone.is_none();
         if news {
-            known.alone_since = Some(Instant::now());
+            known.alone = Some(Alone { since: Instant::now(), without: Lost::Store });
         }
         news
     }
 
-    fn alone_for(&self) -> Option<Duration> {
-        self.lock().alone_since.map(|since| since.elapsed())
+    fn alone(&self) -> Option<Alone> {
+        self.lock().alone
     }
 }
 
@@ -53,7 +82,7 @@ impl Hub {
     /// Whether others reach what this node can't.
     #[must_use]
     pub fn is_alone(&self) -> bool {
-        self.inner.nodes.alone_for().is_some()
+        self.inner.nodes.alone().is_some()
     }
 
     /// The bus is away from here. The store knows whether it is for others.
@@ -77,17 +106,18 @@ impl Hub {
         }
     }
 
-    /// Once balancers had time to leave, clients are sent away, and come back elsewhere; those that may
-    /// not come back, but wait for an answer, are when it has not come for long.
+    /// Once balancers had time to leave, clients are sent away, and come back elsewhere. Without the bus
+    /// what is being answered here is, all the same; without the store it can't be, and clients that
+    /// may not come back are sent away too when they waited for long.
     pub(super) fn hand_over_when_alone(&self) {
-        let Some(alone_for) = self.inner.nodes.alone_for() else { return };
-        let leave = &self.inner.config.leave;
-        if let Some(passed) = alone_for.checked_sub(leave.notice) {
-            let handover = leave.handover.as_secs_f64().max(f64::MIN_POSITIVE);
-            self.drain_streams(passed.as_secs_f64() / handover);
-        }
-        if alone_for >= leave.timeout {
-            self.end_session_streams();
+        let Some(Alone { since, without }) = self.inner.nodes.alone() else { return };
+        let (alone_for, leave) = (since.elapsed(), &self.inner.config.leave);
+        let Some(passed) = alone_for.checked_sub(leave.notice) else { return };
+        let share = passed.as_secs_f64() / leave.handover.as_secs_f64().max(f64::MIN_POSITIVE);
+        match without {
+            Lost::Bus => self.send_away(share, |stream| self.is_answering(stream)),
+            Lost::Store if alone_for < leave.timeout => self.drain_streams(share),
+            Lost::Store => self.send_away(1.0, |_| false),
         }
     }
 }
@@ -105,13 +135,12 @@ mod tests {
         nodes.beaten(&beat);
         assert!(!nodes.told_of_no_lease(), "it has one by now");
         nodes.ailing();
-        assert!(nodes.alone_for().is_none(), "it may be so for all");
+        assert!(nodes.alone().is_none(), "it may be so for all");
         assert!(nodes.told_of_no_lease());
         assert!(!nodes.told_of_no_lease(), "that is no news");
-        tokio::time::advance(Duration::from_secs(3)).await;
-        assert_eq!(nodes.alone_for(), Some(Duration::from_secs(3)));
+        assert_eq!(nodes.alone().map(|alone| alone.without), Some(Lost::Store));
         nodes.beaten(&beat);
-        assert!(nodes.alone_for().is_none(), "the lease is renewed");
+        assert!(nodes.alone().is_none(), "the lease is renewed");
     }
 
     #[tokio::test(start_paused = true)]
@@ -122,9 +151,9 @@ mod tests {
         assert!(!nodes.deaf(false, patience), "they were");
         assert!(!nodes.deaf(true, patience), "it is back, and this node may find it a moment later");
         tokio::time::advance(patience).await;
-        assert!(nodes.deaf(true, patience) && nodes.alone_for().is_some());
+        assert!(nodes.deaf(true, patience) && nodes.alone().is_some());
         assert!(!nodes.deaf(true, patience), "that is no news");
         nodes.deaf(false, patience);
-        assert!(nodes.alone_for().is_none(), "now it is away for all");
+        assert!(nodes.alone().is_none(), "now it is away for all");
     }
 }

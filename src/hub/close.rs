@@ -92,13 +92,18 @@ impl Hub {
     /// on which something is being answered wait for their answer, unless it can reach the client
     /// through another node.
     pub fn drain_streams(&self, share: f64) {
+        self.send_away(share, |stream| self.answers_here(stream));
+    }
+
+    /// The same, but for the sessions' streams that `stays` names.
+    pub(super) fn send_away(&self, share: f64, stays: impl Fn(&LocalStream) -> bool) {
         for (slot, held) in self.inner.outlets.all() {
             if spread(slot) > share {
                 continue;
             }
             match held {
                 Held::Session(stream) => {
-                    if !self.answers_here(&stream) {
+                    if !stays(&stream) {
                         stream.end_with_retry(StreamEnd::Draining, self.retry());
                     }
                 }
@@ -113,9 +118,11 @@ impl Hub {
 
     /// Whether an answer is under way that its client would not look for elsewhere.
     pub(super) fn answers_here(&self, stream: &LocalStream) -> bool {
-        if self.is_shared() && stream.resumes() {
-            return false;
-        }
+        !(self.is_shared() && stream.resumes()) && self.is_answering(stream)
+    }
+
+    /// Whether something is being answered on this stream, as far as this node knows.
+    pub(super) fn is_answering(&self, stream: &LocalStream) -> bool {
         match stream.key.stream.kind() {
             StreamKind::Post => true,
             StreamKind::HttpSse => {
@@ -123,15 +130,6 @@ impl Hub {
                 live.is_some_and(|live| live.runs_anything())
             }
             StreamKind::Get => false,
-        }
-    }
-
-    /// Ends every session's stream that is still open; a modern one needs nobody else.
-    pub(super) fn end_session_streams(&self) {
-        for (_, held) in self.inner.outlets.all() {
-            if let Held::Session(stream) = held {
-                stream.end_with_retry(StreamEnd::Draining, self.retry());
-            }
         }
     }
 

@@ -49,10 +49,7 @@ impl Hub {
                 let Some(live) = self.inner.registry.known(&to.session) else { return };
                 for stream in live.streams_named(&to.stream) {
                     if stream.fence() == Some(fence) {
-                        let (hub, live) = (self.clone(), live.clone());
-                        self.inner.tasks.spawn_until_stopped(async move {
-                            hub.resync(&live, &stream).await;
-                        });
+                        self.read_log(&live, &stream);
                     }
                 }
             }

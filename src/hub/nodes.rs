@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Hub;
+use super::alone::Alone;
 use crate::domain::NodeId;
 use crate::ports::{Beat, BusError, Lease};
 
@@ -36,16 +37,18 @@ pub(super) struct Known {
     alive: BTreeSet<NodeId>,
     /// Without a lease, and since when; not proven dead.
     missing: HashMap<NodeId, Instant>,
-    dead: HashMap<NodeId, Instant>,
+    pub(super) dead: HashMap<NodeId, Instant>,
     /// Since when this node's own beats have come through.
     pub(super) healthy_since: Option<Instant>,
     pub(super) beaten: bool,
     /// This node gave its lease back.
     pub(super) left: bool,
+    /// This node does not hear itself on the bus.
+    pub(super) deaf: bool,
     /// Since when others have had a lease while this node does not hear itself on the bus.
     pub(super) others_hear_since: Option<Instant>,
-    /// Since when it has been known that others reach what this node can't.
-    pub(super) alone_since: Option<Instant>,
+    /// Others reach what this node can't.
+    pub(super) alone: Option<Alone>,
     /// The store's time at a beat, and when that was here.
     store_time: Option<(u64, Instant)>,
 }
@@ -81,7 +84,7 @@ impl Nodes {
     pub(super) fn beaten(&self, beat: &Beat) -> bool {
         let now = Instant::now();
         let mut known = self.lock();
-        known.alone_since = None;
+        known.alone = None;
         known.healthy_since.get_or_insert(now);
         known.store_time = Some((beat.now_ms, now));
         let alive: BTreeSet<_> = beat.alive.iter().cloned().collect();
@@ -146,9 +149,10 @@ impl Hub {
         if let Err(error) = self.inner.bus.ping(&node, lease / BEATS).await {
             tracing::warn!(%error, "this node does not hear itself on the bus, and lets its lease run out");
             nodes.ailing();
+            nodes.lock().deaf = true;
             return self.look_whether_others_hear(lease).await;
         }
-        nodes.lock().others_hear_since = None;
+        nodes.hears();
         let renewed = Lease { node, lifetime: lease, facts: self.facts() };
         match tokio::time::timeout(lease / 2, self.store().beat(&renewed)).await {
             Ok(Ok(beat)) => {

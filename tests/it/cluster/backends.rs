@@ -26,6 +26,8 @@ async fn p7_nats_is_away_for_a_while() {
     report("NATS away for 20 s", &ledger, &server);
     assert_no_errors(&ledger);
     assert!(ready.heard < READY_WITHIN, "{ready:?}");
+    let slowest = ledger.took().last().copied().unwrap_or_default();
+    assert!(slowest < OUTAGE / 2, "what another node answers is read from the log: {slowest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

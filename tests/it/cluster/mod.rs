@@ -74,7 +74,11 @@ impl Scene {
 impl Busy {
     /// Returns once the load is in full swing.
     async fn start(setup: Setup, load: Load) -> Self {
-        let scene = Scene::start(LedgerServer::start().await, setup).await;
+        Self::before(LedgerServer::that(true).await, setup, load).await
+    }
+
+    async fn before(server: LedgerServer, setup: Setup, load: Load) -> Self {
+        let scene = Scene::start(server, setup).await;
         let working = Working::start(&scene.cluster.url(), load).await;
         tokio::time::sleep(Duration::from_secs(5)).await;
         Self { scene, working }

@@ -38,7 +38,7 @@ async fn p3_p7_redis_is_killed_and_comes_back_without_its_data() {
         tokio::time::sleep(AWAY).await;
         tokio::task::block_in_place(|| busy.scene.cluster.redis.restart());
         println!("after its return {:.1?}", all_ready(&busy.scene.cluster).await);
-        tokio::time::sleep(Duration::from_secs(6)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
     }
     let (rate, refused) = busy.for_a_while(Duration::from_secs(4)).await;
     let (ledger, server) = busy.finish().await;

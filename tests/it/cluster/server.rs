@@ -26,8 +26,8 @@ pub(crate) struct LedgerServer {
 struct Ledger {
     resumes: bool,
     sessions: HashMap<String, Instant>,
-    /// Sessions of the oldest version, to which nothing is said unasked: a lost message between nodes
-    /// is not shown by the next one.
+    /// Sessions to which nothing is said unasked: those of the oldest version, so that a lost message
+    /// between nodes is not shown by the next one, and all of a server that can't resume.
     quiet: HashSet<String>,
     calls: HashMap<String, Running>,
     /// Calls that were run more than once.
@@ -44,10 +44,6 @@ struct Running {
 }
 
 impl LedgerServer {
-    pub(crate) async fn start() -> Self {
-        Self::that(true).await
-    }
-
     /// One that can resume its streams, or can't.
     pub(crate) async fn that(resumes: bool) -> Self {
         let ledger = Arc::new(Mutex::new(Ledger { resumes, ..Ledger::default() }));
@@ -82,7 +78,7 @@ fn answer(ledger: &Mutex<Ledger>, asked: &Asked) -> Response<Body> {
         (_, "initialize") => {
             let session = format!("up-{}", uuid::Uuid::new_v4().simple());
             ledger.sessions.insert(session.clone(), Instant::now());
-            if asked.body["params"]["protocolVersion"] == "2024-11-05" {
+            if asked.body["params"]["protocolVersion"] == "2024-11-05" || !ledger.resumes {
                 ledger.quiet.insert(session.clone());
             }
             initialized(asked, &session)

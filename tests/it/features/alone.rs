@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use holdfast::app::Shared;
 
-use crate::harness::{Client, Faults, Gateway, Hand, Stream, configured, faulty, step, steps, wait_until};
+use crate::harness::{
+    Client, Faults, Gateway, Hand, POST, Stream, call, configured, faulty, request, step, steps, wait_until,
+};
 
 struct Two {
     hand: Hand,
@@ -80,6 +82,28 @@ async fn p7_while_the_store_or_the_bus_is_away_for_all_every_node_stays_ready() 
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p4_p5_what_another_node_answers_arrives_while_the_bus_is_away() {
+    let two = Two::start().await;
+    let there = two.nodes[1].client();
+    let mut stream = Stream::new(there.sse().await);
+    let endpoint = String::from_utf8(stream.event().await.unwrap().data.unwrap().to_vec()).unwrap();
+    let params = serde_json::json!({ "protocolVersion": "2024-11-05", "capabilities": {},
+        "clientInfo": { "name": "t", "version": "1" } });
+    let here = two.nodes[0].client();
+    let initialize = request(0, "initialize", &params).to_string();
+    assert_eq!(here.ask("POST", &endpoint, &POST, &initialize).await.status, 202);
+    assert_eq!(stream.message().await["id"], 0);
+    for faults in &two.faults {
+        Faults::set(&faults.cut, true);
+    }
+    assert_eq!(here.ask("POST", &endpoint, &POST, &call(1).to_string()).await.status, 202);
+    two.hand.take("tools/call").await.finish().await;
+    let asked = tokio::time::Instant::now();
+    assert_eq!(stream.message().await["id"], 1);
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
