@@ -329,8 +329,10 @@ async fn p5_a_client_that_waits_for_what_nobody_runs_is_told_when_its_time_is_ov
     let pair = Pair::start(&[]).await;
     // As if the node that recorded it had lost it: it is alive, and nothing runs.
     let request = RequestId::from_json("7");
-    let stream =
-        StreamKey { session: pair.session(), stream: StreamId::post(std::slice::from_ref(&request), fastrand::u128(..)) };
+    let stream = StreamKey {
+        session: pair.session(),
+        stream: StreamId::post(std::slice::from_ref(&request), fastrand::u128(..)),
+    };
     let begin = Begin {
         stream: stream.clone(),
         requests: vec![request],
