@@ -209,7 +209,7 @@ impl Hub {
         match stream.key.stream.kind() {
             StreamKind::Post => {}
             StreamKind::Get => self.give_back(live, stream).await,
-            StreamKind::HttpSse => self.inner.graces.start(live.id.clone()),
+            StreamKind::HttpSse => self.inner.graces.start(live.id.clone(), fence),
         }
         failed
     }

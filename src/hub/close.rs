@@ -8,7 +8,7 @@ use super::deliver::end_streams;
 use super::live::Live;
 use super::stream::LocalStream;
 use super::{Error, Hub};
-use crate::domain::{SessionId, StreamKind};
+use crate::domain::{Fence, SessionId, StreamId, StreamKind};
 use crate::ports::{CloseIf, Closed, Durability, Envelope, Query};
 use crate::telemetry::{SessionEnd, StreamEnd};
 
@@ -29,8 +29,8 @@ impl Hub {
     }
 
     /// An HTTP+SSE session whose stream did not come back (S5). False if the store gave no answer.
-    pub(super) async fn close_if_unbound(&self, id: &SessionId) -> bool {
-        let condition = CloseIf::Unbound(crate::domain::StreamId::http_sse());
+    pub(super) async fn close_if_abandoned(&self, id: &SessionId, since: Fence) -> bool {
+        let condition = CloseIf::Abandoned(StreamId::http_sse(), since);
         match self.store().close(id, &condition).await {
             Ok(Some(closed)) => self.closed(closed, SessionEnd::StreamGone).await,
             Ok(None) => {}

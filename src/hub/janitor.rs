@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::Hub;
 use super::body::Held;
 use super::close::spread;
-use crate::domain::SessionId;
+use crate::domain::{Fence, SessionId};
 use crate::telemetry::{SessionEnd, StreamEnd};
 
 /// How often it looks.
@@ -89,10 +89,10 @@ impl Hub {
 
     async fn end_abandoned(&self) {
         let due = self.inner.graces.due(self.inner.config.sse_grace);
-        let ended = futures::stream::iter(due).map(async |session| {
-            if !self.close_if_unbound(&session).await {
+        let ended = futures::stream::iter(due).map(async |(session, since)| {
+            if !self.close_if_abandoned(&session, since).await {
                 // Another grace, and another try.
-                self.inner.graces.start(session);
+                self.inner.graces.start(session, since);
             }
         });
         ended.buffer_unordered(ENDS_AT_ONCE).collect::<()>().await;
@@ -148,19 +148,20 @@ impl Hub {
 /// so the limit on streams and the grace bound it.
 #[derive(Debug, Default)]
 pub(super) struct Graces {
-    waiting: Mutex<VecDeque<(Instant, SessionId)>>,
+    waiting: Mutex<VecDeque<(Instant, SessionId, Fence)>>,
 }
 
 impl Graces {
-    pub(super) fn start(&self, session: SessionId) {
-        self.waiting.lock().expect("no panic while holding it").push_back((Instant::now(), session));
+    /// `held` is the fence under which the stream was bound.
+    pub(super) fn start(&self, session: SessionId, held: Fence) {
+        self.waiting.lock().expect("no panic while holding it").push_back((Instant::now(), session, held));
     }
 
-    fn due(&self, grace: Duration) -> Vec<SessionId> {
+    fn due(&self, grace: Duration) -> Vec<(SessionId, Fence)> {
         let mut waiting = self.waiting.lock().expect("no panic while holding it");
         let mut due = Vec::new();
-        while waiting.front().is_some_and(|(since, _)| since.elapsed() >= grace) {
-            due.extend(waiting.pop_front().map(|(_, session)| session));
+        while waiting.front().is_some_and(|(since, ..)| since.elapsed() >= grace) {
+            due.extend(waiting.pop_front().map(|(_, session, held)| (session, held)));
         }
         due
     }

@@ -241,8 +241,9 @@ pub struct Tail {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloseIf {
     Always,
-    /// Only while nobody holds this stream: its client did not come back (S5).
-    Unbound(StreamId),
+    /// Only if nobody holds this stream, nor has since it was bound under this fence: its client did not
+    /// come back (S5).
+    Abandoned(StreamId, Fence),
 }
 
 /// What a session left when it ended.

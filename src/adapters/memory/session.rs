@@ -287,7 +287,9 @@ impl SessionState {
     pub(super) fn may_close(&self, condition: &CloseIf) -> bool {
         match condition {
             CloseIf::Always => true,
-            CloseIf::Unbound(id) => self.streams.get(id).is_none_or(|stream| stream.binding.is_none()),
+            CloseIf::Abandoned(id, since) => self.streams.get(id).is_none_or(|stream| {
+                stream.binding.is_none() && stream.newest.is_none_or(|newest| newest <= *since)
+            }),
         }
     }
 

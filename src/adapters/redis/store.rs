@@ -166,11 +166,11 @@ impl RedisSessionStore {
         id: &SessionId,
         condition: &CloseIf,
     ) -> Result<Option<Closed>, StoreError> {
-        let unbound = match condition {
-            CloseIf::Always => text(""),
-            CloseIf::Unbound(stream) => text(stream.as_str()),
+        let condition = match condition {
+            CloseIf::Always => vec![text("")],
+            CloseIf::Abandoned(stream, since) => vec![text(stream.as_str()), text(&since.to_string())],
         };
-        let answer = self.steps.on_session(&self.steps.scripts.close, id, None, vec![unbound]).await?;
+        let answer = self.steps.on_session(&self.steps.scripts.close, id, None, condition).await?;
         let Some((said, parts)) = answer else { return Ok(None) };
         if said == "held" {
             return Ok(None);

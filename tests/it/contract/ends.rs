@@ -128,13 +128,16 @@ pub(crate) async fn touching_prolongs_and_names_the_gone(harness: &impl Harness)
     assert!(store.load(&kept).await.unwrap().is_some());
 }
 
-pub(crate) async fn closed_only_while_unbound(harness: &impl Harness) {
+pub(crate) async fn closed_only_if_abandoned(harness: &impl Harness) {
     let store = harness.store(bounds()).await;
     let id = opened(&*store).await;
     let stream = get_stream(&id);
-    let unbound = CloseIf::Unbound(StreamId::get());
-    let (fence, _) = bound(&*store, &attach(&stream, "a", None)).await;
-    assert_eq!(store.close(&id, &unbound).await.unwrap(), None);
-    store.release(&stream, fence).await.unwrap();
-    assert!(store.close(&id, &unbound).await.unwrap().is_some());
+    let abandoned = |since| CloseIf::Abandoned(StreamId::get(), since);
+    let (first, _) = bound(&*store, &attach(&stream, "a", None)).await;
+    assert_eq!(store.close(&id, &abandoned(first)).await.unwrap(), None);
+    store.release(&stream, first).await.unwrap();
+    let (second, _) = bound(&*store, &attach(&stream, "b", None)).await;
+    store.release(&stream, second).await.unwrap();
+    assert_eq!(store.close(&id, &abandoned(first)).await.unwrap(), None, "somebody came back since");
+    assert!(store.close(&id, &abandoned(second)).await.unwrap().is_some());
 }

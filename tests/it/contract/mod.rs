@@ -140,7 +140,7 @@ macro_rules! core_contract {
                 client_facts_are_set_once, of_two_upstream_handles_the_first_wins,
                 of_many_handles_one_is_adopted_by_all, attributes_are_kept_as_they_came;
             ends: closing_answers_one_caller_with_what_was_bound, nothing_of_a_closed_session_is_left,
-                closed_only_while_unbound;
+                closed_only_if_abandoned;
             log: numbers_rise_and_name_their_predecessor, a_repeated_append_changes_nothing,
                 a_repeat_that_was_overtaken_is_not_logged_again, a_gone_session_takes_nothing,
                 what_was_read_before_the_stream_moved_is_refused,
