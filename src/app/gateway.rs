@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::settings;
 use super::shared::Shared;
 use crate::config::{Config, DrainConfig};
-use crate::domain::{InvalidId, NodeId};
+use crate::domain::{Entropy, InvalidId, NodeId};
 use crate::edge;
 use crate::hub::{Hub, Parts};
 use crate::lifecycle::{Ending, Lifecycle, Phase, Tasks};
@@ -99,6 +99,19 @@ async fn bind(key: &str, address: SocketAddr) -> io::Result<TcpListener> {
         .map_err(|error| io::Error::new(error.kind(), format!("{key} {address}: {error}")))
 }
 
+/// What a node takes from the machine that it runs on; a simulation has its own.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// This incarnation's id.
+    pub node: NodeId,
+    /// How upstreams are reached.
+    pub client: HttpClient,
+    pub tasks: Tasks,
+    pub entropy: Entropy,
+    /// Where clients find it: what a `Host` header may name.
+    pub address: SocketAddr,
+}
+
 /// A running node.
 #[derive(Debug)]
 pub struct Gateway {
@@ -114,20 +127,18 @@ impl Gateway {
     /// # Errors
     /// [`StartError`].
     pub fn start(config: &Config, listeners: Listeners, shared: Shared) -> Result<Self, StartError> {
-        let (lifecycle, tasks, metrics) = (Lifecycle::new(), Tasks::new(), Metrics::new());
-        let client = HttpClient::new(&settings::http_client(config))?;
-        let hub = Hub::start(Parts {
-            config: settings::hub(config),
-            node: NodeId::incarnate(&config.cluster.node_name),
-            store: shared.store,
-            bus: shared.bus,
-            servers: settings::servers(config, &client)?,
-            metrics: metrics.clone(),
-            tasks: tasks.clone(),
-        });
         let address = listeners.client_address()?;
         let admin_address = listeners.admin_address()?;
-        let clients = edge::client_routes(hub.clone(), lifecycle.clone(), settings::edge(config, address));
+        let surroundings = Surroundings {
+            node: NodeId::incarnate(&config.cluster.node_name),
+            client: HttpClient::new(&settings::http_client(config))?,
+            tasks: Tasks::new(),
+            entropy: Entropy::system(),
+            address,
+        };
+        let (gateway, clients) = Self::assemble(config, shared, surroundings)?;
+        let Self { hub, lifecycle, tasks, .. } = &gateway;
+        let metrics = hub.metrics().clone();
         let admins = edge::admin_routes(hub.clone(), lifecycle.clone(), admin_address.ip().is_loopback());
         let listener = settings::listener(config);
         tasks.spawn(edge::serve(
@@ -157,7 +168,32 @@ impl Gateway {
             version = env!("CARGO_PKG_VERSION"),
             "ready: Streamable HTTP at /mcp, HTTP+SSE at /sse"
         );
-        Ok(Self { hub, lifecycle, tasks, drain: config.drain.clone() })
+        Ok(gateway)
+    }
+
+    /// A node without sockets, and what it answers to clients.
+    ///
+    /// # Errors
+    /// [`StartError::Name`].
+    pub fn assemble(
+        config: &Config,
+        shared: Shared,
+        surroundings: Surroundings,
+    ) -> Result<(Self, edge::Routes), StartError> {
+        let Surroundings { node, client, tasks, entropy, address } = surroundings;
+        let lifecycle = Lifecycle::new();
+        let hub = Hub::start(Parts {
+            config: settings::hub(config),
+            node,
+            store: shared.store,
+            bus: shared.bus,
+            servers: settings::servers(config, &client)?,
+            metrics: Metrics::new(),
+            tasks: tasks.clone(),
+            entropy,
+        });
+        let clients = edge::client_routes(hub.clone(), lifecycle.clone(), settings::edge(config, address));
+        Ok((Self { hub, lifecycle, tasks, drain: config.drain.clone() }, clients))
     }
 
     #[must_use]
@@ -195,7 +231,10 @@ impl Gateway {
         self.until(Instant::now() + LAST_MOMENT, Hub::runs_nothing).await;
         self.hub.end_streams();
         self.until(Instant::now() + LAST_MOMENT, Hub::is_quiet).await;
+        self.hub.leave_upstreams();
         let _ = tokio::time::timeout_at(last, self.hub.close_own_sessions()).await;
+        self.until(last, Hub::has_said_farewell).await;
+        self.hub.end_farewells();
         let _ = tokio::time::timeout(LAST_MOMENT, self.hub.leave()).await;
         let ending = self.tasks.finish(LAST_MOMENT.max(last.saturating_duration_since(Instant::now()))).await;
         self.lifecycle.advance(Phase::Stopped);

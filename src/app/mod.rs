@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 pub use demo::{DemoOptions, demo};
-pub use gateway::{Gateway, Listeners, StartError};
+pub use gateway::{Gateway, Listeners, StartError, Surroundings};
 pub use operate::{Operation, operate};
 pub use shared::{Shared, Unusable};
 

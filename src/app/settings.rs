@@ -89,8 +89,8 @@ pub(super) fn hub(config: &Config) -> hub::Config {
 /// How the Redis of `state` is used, if there is one.
 pub(super) fn redis(config: &Config) -> Option<redis::Config> {
     let State::Redis(url) = &config.state else { return None };
-    let RedisConfig { prefix, timeout, pending_max } = config.redis.clone();
-    Some(redis::Config { url: url.reveal().to_owned(), prefix, timeout, pending_max })
+    let RedisConfig { prefix, timeout, pending_max, ca_file } = config.redis.clone();
+    Some(redis::Config { url: url.reveal().to_owned(), prefix, timeout, pending_max, ca_file })
 }
 
 /// How the NATS of `bus` is used, if there is one.

@@ -102,15 +102,19 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
     config
 }
 
+const REDIS_SCHEMES: [&str; 6] =
+    ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
+
 fn state(s: &mut Section<'_, '_>) -> State {
     let parse = |text: &str| match address_of(text) {
         "memory" => Ok(State::Memory),
         "none" => Ok(State::None),
-        _ => backend_url(text, &["redis", "rediss", "redis-cluster", "redis-sentinel"]).map(State::Redis),
+        _ => backend_url(text, &REDIS_SCHEMES).map(State::Redis),
     };
-    let doc = "Where sessions and their logs are kept. `memory`: in this process. `redis://host:6379` (also \
-               `rediss://` for TLS, `redis-cluster://`, and `redis-sentinel://` with \
-               `?sentinelServiceName=`): in a Redis that nodes share. `none`: no sessions are kept at all, each \
+    let doc = "Where sessions and their logs are kept. `memory`: in this process. \
+               `redis://user:password@host:6379/0`: in a Redis that nodes share; also `redis-cluster://`, and \
+               `redis-sentinel://` with `?sentinelServiceName=`, both with `node=host:port` for each further \
+               server or Sentinel; each of them with `rediss` for TLS. `none`: no sessions are kept at all, each \
                request stands alone and GET is answered with 405.";
     s.backend("state", "memory", "`memory`, `none`, or a Redis's URL", parse, doc).unwrap_or(State::Memory)
 }

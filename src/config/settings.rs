@@ -58,6 +58,7 @@ pub struct RedisConfig {
     pub prefix: String,
     pub timeout: Duration,
     pub pending_max: usize,
+    pub ca_file: Option<PathBuf>,
 }
 
 /// How a NATS is used.

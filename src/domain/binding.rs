@@ -1,6 +1,7 @@
 //! Bindings and running records: which node holds a stream's socket, and which node runs a request.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::id::{NodeId, RequestId};
 use super::stream::StreamId;
@@ -43,6 +44,14 @@ pub struct RunningRecord {
     pub deadline_ms: u64,
     /// The last event id that the upstream gave on the answer's stream: where it can be resumed.
     pub upstream_event: Option<String>,
+}
+
+impl RunningRecord {
+    /// How long it had to live when its runner got it: a fence is about the time it was given out.
+    #[must_use]
+    pub fn time_left(&self) -> Duration {
+        Duration::from_millis(self.deadline_ms.saturating_sub(self.fence.0))
+    }
 }
 
 #[cfg(test)]

@@ -65,11 +65,45 @@ text_id! {
     ServerName
 }
 
-impl SessionId {
+/// Where ids come from: bits that nobody can guess. A simulation replays its own.
+#[derive(Clone)]
+pub struct Entropy(Arc<dyn Fn() -> u128 + Send + Sync>);
+
+impl Entropy {
     /// 122 random bits from the operating system (UUIDv4; v7 would tell when it was made).
     #[must_use]
+    pub fn system() -> Self {
+        Self(Arc::new(|| Uuid::new_v4().as_u128()))
+    }
+
+    /// `draw` answers for the bits: whoever can guess them can guess sessions.
+    #[must_use]
+    pub fn of(draw: impl Fn() -> u128 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(draw))
+    }
+
+    #[must_use]
+    pub fn draw(&self) -> u128 {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Entropy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entropy")
+    }
+}
+
+impl SessionId {
+    /// A new one, from the operating system's [`Entropy`].
+    #[must_use]
     pub fn mint() -> Self {
-        Self(Arc::from(Uuid::new_v4().simple().to_string()))
+        Self::mint_from(&Entropy::system())
+    }
+
+    #[must_use]
+    pub fn mint_from(entropy: &Entropy) -> Self {
+        Self(Arc::from(Uuid::from_u128(entropy.draw()).simple().to_string()))
     }
 }
 

@@ -10,7 +10,7 @@ mod stream;
 
 pub use binding::{Binding, Fence, RunningRecord};
 pub use event::{Event, EventId, EventNumber, InvalidEventId, Payload};
-pub use id::{InvalidId, NodeId, Principal, RequestId, ServerName, SessionId};
+pub use id::{Entropy, InvalidId, NodeId, Principal, RequestId, ServerName, SessionId};
 pub use limit::Limit;
 pub use session::{ClientFacts, Session, SessionPart, Transport, UpstreamHandle};
 pub use stream::{StreamId, StreamKey, StreamKind};

@@ -29,6 +29,9 @@ pub use origin::{Hosts, Origins, Policy};
 use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
 
+/// What answers requests, before any socket.
+pub type Routes = Router;
+
 /// What the client side is given; the keys of `docs/configuration.md` carry the same names.
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -115,7 +115,7 @@ impl Hub {
         let Some(passed) = alone_for.checked_sub(leave.notice) else { return };
         let share = passed.as_secs_f64() / leave.handover.as_secs_f64().max(f64::MIN_POSITIVE);
         match without {
-            Lost::Bus => self.send_away(share, |stream| self.is_answering(stream)),
+            Lost::Bus => self.send_away(share, |stream| self.awaits_answer(stream)),
             Lost::Store if alone_for < leave.timeout => self.drain_streams(share),
             Lost::Store => self.send_away(1.0, |_| false),
         }
@@ -130,7 +130,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_a_node_that_can_not_renew_its_lease_believes_that_it_has_none() {
         let nodes = Nodes::default();
-        let beat = Beat { alive: vec![NodeId::incarnate("own")], lapsed: false, now_ms: 1 };
+        let beat = Beat { alive: vec![NodeId::incarnate("own")], lapsed: false, shaken: false, now_ms: 1 };
         assert!(!nodes.told_of_no_lease(), "it has not begun");
         nodes.beaten(&beat);
         assert!(!nodes.told_of_no_lease(), "it has one by now");

@@ -4,24 +4,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::sync::SemaphorePermit;
+use bytes::Bytes;
+use tokio::sync::{SemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::body::StreamBody;
 use super::deliver::give_way;
 use super::live::Live;
+use super::loss::{loss_notices, lost_requests, tell_if_orphaned};
 use super::server::Server;
 use super::stream::{Delivered, Framing, LocalStream, Opening};
 use super::{Error, Hub};
 use crate::domain::{Binding, EventId, EventNumber, Fence, Limit, StreamId, StreamKey, StreamKind};
 use crate::ports::{Attach, Attached, Envelope, StoreError, Tail, Takeover};
-use crate::protocol::jsonrpc::{self, Id, codes};
+use crate::protocol::jsonrpc;
 use crate::protocol::sse::{Frame, KEEP_ALIVE};
 use crate::telemetry::{ResumeEnd, StreamEnd};
 
 /// An attach that the store comes to later than this is void: nobody waits for it any more.
 const ATTACH_WITHIN: Duration = Duration::from_secs(4);
+
+/// How often it is looked for what an attach without an answer left behind.
+const IN_DOUBT_TRIES: usize = 20;
 
 /// How long a resume waits for a store that is away before the client is told to come again.
 const RESUME_PATIENCE: Duration = Duration::from_secs(2);
@@ -63,11 +67,10 @@ impl Hub {
         let key = StreamKey { session: live.id.clone(), stream };
         // A position on the other transport's stream was never given out on this one.
         let foreign = key.stream.kind() != StreamKind::Post && key.stream != own;
-        let attached =
-            if foreign { Ok(Attempt::Lost(None)) } else { self.bind(live, &key, number, wanted, &[]).await };
-        let attempt = match attached {
-            Err(Error::Store(_)) if wanted.position.is_some() => Attempt::Postponed,
-            other => other?,
+        let attempt = if foreign {
+            Attempt::Lost(None)
+        } else {
+            self.bind(live, &key, number, wanted, Vec::new()).await?
         };
         if wanted.position.is_some() {
             self.inner.metrics.resumed(attempt.resume_end());
@@ -83,11 +86,10 @@ impl Hub {
             Attempt::Lost(top) => {
                 tracing::info!(stream = %key, ?top, "a stream can't be resumed; the client is told and gets a new one");
                 let key = StreamKey { session: live.id.clone(), stream: own };
-                match self.bind(live, &key, None, wanted, &loss_notices(live)).await? {
+                match self.bind(live, &key, None, wanted, loss_notices(live)).await? {
                     Attempt::Bound(body, from) => (body, from),
-                    Attempt::Ended | Attempt::Lost(_) | Attempt::Postponed => {
-                        return Err(StoreError::Unknown.into());
-                    }
+                    Attempt::Postponed => return Ok(Attachment::Once(self.come_again(wanted.position))),
+                    Attempt::Ended | Attempt::Lost(_) => return Err(StoreError::Unknown.into()),
                 }
             }
         };
@@ -97,22 +99,51 @@ impl Hub {
         Ok(Attachment::Stream(body))
     }
 
+    /// Binds in a task of its own, to the end: a client that goes meanwhile drops the body, which gives
+    /// back what was bound.
     async fn bind(
         &self,
         live: &Arc<Live>,
         key: &StreamKey,
         position: Option<EventNumber>,
         wanted: Wanted<'_>,
-        notices: &[Bytes],
+        notices: Vec<Bytes>,
     ) -> Result<Attempt, Error> {
-        let Some(_turn) = self.turn_to_attach(position.is_some()).await else {
-            return if position.is_some() {
-                Ok(Attempt::Postponed)
-            } else {
-                Err(self.limit(Limit::Attaches))
-            };
+        // It is told to come again rather than refused, if it can't come back to this stream either.
+        let resumes = wanted.position.is_some();
+        let binding = Bind {
+            live: live.clone(),
+            key: key.clone(),
+            position,
+            primes: wanted.primes,
+            endpoint: wanted.endpoint.map(str::to_owned),
+            notices,
         };
-        let (stream, body) = self.local_stream(live, key, wanted.primes)?;
+        let (mut send, bound) = oneshot::channel();
+        let hub = self.clone();
+        self.inner.tasks.spawn(async move {
+            let attempt = tokio::select! {
+                biased;
+                // Nobody waits any more, and nothing was asked yet.
+                () = send.closed() => return,
+                turn = hub.turn_to_attach(resumes) => match turn {
+                    Some(_turn) => hub.bind_now(binding).await,
+                    None if resumes => Ok(Attempt::Postponed),
+                    None => Err(hub.limit(Limit::Attaches)),
+                },
+            };
+            let _ = send.send(attempt);
+        });
+        match bound.await.unwrap_or(Err(Error::Abandoned("its stream could not be bound"))) {
+            Err(Error::Store(_)) if resumes => Ok(Attempt::Postponed),
+            other => other,
+        }
+    }
+
+    async fn bind_now(&self, binding: Bind) -> Result<Attempt, Error> {
+        let Bind { live, key, position, primes, endpoint, notices } = binding;
+        let (live, key) = (&live, &key);
+        let (stream, body) = self.local_stream(live, key, primes, position.is_some())?;
         if self.inner.config.streams.keep_alive.is_some() {
             stream.outlet.push_replayed(Bytes::from_static(KEEP_ALIVE));
         }
@@ -139,12 +170,13 @@ impl Hub {
                     let rebound = Envelope::Rebound { stream: key.clone(), fence, takeover };
                     let _ = self.inner.mail.announce(rebound).await;
                 }
-                let opening = Opening { endpoint: wanted.endpoint, notices };
+                let opening = Opening { endpoint: endpoint.as_deref(), notices: &notices };
                 self.inner.metrics.replayed(tail.events.len());
                 if stream.bound(fence, &tail, &opening) == Delivered::Gap {
                     self.close_gap(live, &stream);
                 }
-                self.look_after(live, key, running);
+                tell_if_orphaned(&stream, &tail, &running);
+                self.look_after(live, &stream, running);
                 self.catch_up_on_hints(live, &stream, last_bound).await;
                 Ok(Attempt::Bound(body, upstream_event))
             }
@@ -158,9 +190,36 @@ impl Hub {
             Ok(Attached::TooLate | Attached::Superseded(_)) => Ok(Attempt::Postponed),
             Err(error) => {
                 stream.outlet.end(StreamEnd::Failed);
+                if error == StoreError::Unknown {
+                    self.unbind_in_doubt(live.clone(), key.clone());
+                }
                 Err(error.into())
             }
         }
+    }
+
+    /// An attach without an answer may have bound the stream to this node, where nobody holds it: once it
+    /// can't run any more, what it left is given back.
+    fn unbind_in_doubt(&self, live: Arc<Live>, key: StreamKey) {
+        let hub = self.clone();
+        self.inner.tasks.spawn_until_stopped(async move {
+            for _ in 0..IN_DOUBT_TRIES {
+                tokio::time::sleep(ATTACH_WITHIN).await;
+                let Ok(inspected) = hub.store().inspect(&live.id).await else { continue };
+                let streams = inspected.into_iter().flat_map(|inspected| inspected.streams);
+                let binding = streams.into_iter().find(|seen| seen.stream == key.stream);
+                let Some(binding) = binding.and_then(|seen| seen.binding) else { return };
+                // One that is being bound now may be the one.
+                let held = live.streams_named(&key.stream).into_iter().map(|stream| stream.fence());
+                let held = held.into_iter().any(|fence| fence.is_none_or(|fence| fence == binding.fence));
+                if binding.node != hub.inner.node {
+                    return;
+                }
+                if !held && hub.store().release(&key, binding.fence).await.is_ok() {
+                    return;
+                }
+            }
+        });
     }
 
     /// So many at once: after a node's end its clients all come back together. Those with a position
@@ -210,17 +269,19 @@ impl Hub {
         }
     }
 
-    /// A stream's local entry, made before anything can be sent to it.
+    /// A stream's local entry, made before anything can be sent to it; `replaces` says that it ends
+    /// the older ones of its name.
     pub(super) fn local_stream(
         &self,
         live: &Arc<Live>,
         key: &StreamKey,
         primes: bool,
+        replaces: bool,
     ) -> Result<(Arc<LocalStream>, StreamBody), Error> {
         let place = self.stream_place(key.stream.kind())?;
         let framing = Framing { primes, retry: self.retry() };
         let stream = Arc::new(LocalStream::new(key.clone(), framing, self.inner.config.streams.buffer));
-        if !live.enter_stream(&stream, self.inner.config.streams_per_session_max) {
+        if !live.enter_stream(&stream, self.inner.config.streams_per_session_max, replaces) {
             return Err(self.limit(Limit::StreamsPerSession));
         }
         let body = StreamBody::session(self, place, live.clone(), stream.clone());
@@ -257,11 +318,16 @@ impl Hub {
 
     /// Whether a socket of this stream is here, and hears.
     pub(super) async fn promote_silent(&self, live: &Arc<Live>, name: &StreamId) -> bool {
-        if live.holder(name).is_some() {
+        // What has ended and is not gone yet neither hears nor may take the stream from whoever does.
+        let open = live.streams_named(name).into_iter().filter(|stream| stream.outlet.ended().is_none());
+        let (silent, hearing): (Vec<_>, Vec<_>) = open.partition(|stream| stream.is_silent());
+        if !hearing.is_empty() {
             return true;
         }
-        let silent = live.streams_named(name).into_iter().filter(|stream| stream.is_silent());
-        let Some(stream) = silent.max_by_key(|stream| stream.fence()) else { return false };
+        let Some(stream) = silent.into_iter().max_by_key(|stream| stream.fence()) else { return false };
+        if !stream.promote() {
+            return true;
+        }
         let attach = Attach {
             stream: stream.key.clone(),
             node: self.inner.node.clone(),
@@ -272,8 +338,15 @@ impl Hub {
         match self.store().attach(&attach).await {
             Ok(Attached::Bound { fence, tail, previous, upstream_event, .. }) => {
                 self.displace(live, &stream, fence, previous, Takeover::Second).await;
-                stream.promoted(fence, &tail);
-                self.ensure_pump(live, name, upstream_event).await;
+                if stream.promoted(fence, &tail) == Delivered::Gap {
+                    self.close_gap(live, &stream);
+                }
+                if live.has_stream(&stream) {
+                    self.ensure_pump(live, name, upstream_event).await;
+                } else if let Err(error) = self.store().release(&stream.key, fence).await {
+                    // It went meanwhile, and was released under the fence it had then.
+                    tracing::debug!(stream = %stream.key, %error, "a binding was not given back");
+                }
             }
             Ok(_) | Err(_) => stream.end_with_retry(StreamEnd::Failed, self.retry()),
         }
@@ -285,6 +358,16 @@ impl Hub {
         let id = position.map(ToString::to_string);
         Frame { id: id.as_deref(), retry: Some(self.retry()), data: Some(b""), ..Frame::default() }.encode()
     }
+}
+
+/// What is to be bound.
+struct Bind {
+    live: Arc<Live>,
+    key: StreamKey,
+    position: Option<EventNumber>,
+    primes: bool,
+    endpoint: Option<String>,
+    notices: Vec<Bytes>,
 }
 
 enum Attempt {
@@ -305,60 +388,6 @@ impl Attempt {
             Self::Postponed => ResumeEnd::Postponed,
         }
     }
-}
-
-/// An error for each request that the lost stream was to answer.
-fn lost_requests(stream: &StreamId) -> Attachment {
-    let ids: Vec<_> = stream.carried_requests().iter().filter_map(|json| Id::parse(json).ok()).collect();
-    if ids.is_empty() {
-        return Attachment::Ended;
-    }
-    let mut frames = BytesMut::new();
-    for id in ids {
-        let text =
-            "The answer can't be replayed: the gateway's log no longer reaches back to your Last-Event-ID";
-        let error = jsonrpc::error(Some(&id), codes::SERVER, text, None);
-        frames.extend_from_slice(
-            &Frame { event: Some("message"), data: Some(&error), ..Frame::default() }.encode(),
-        );
-    }
-    Attachment::Once(frames.freeze())
-}
-
-/// Says that messages may be missing, and what may have changed unseen.
-fn loss_notices(live: &Live) -> Vec<Bytes> {
-    #[derive(serde::Deserialize, Default)]
-    struct Listed {
-        #[serde(default, rename = "listChanged")]
-        list_changed: bool,
-    }
-    #[derive(serde::Deserialize, Default)]
-    #[serde(default)]
-    struct Capabilities {
-        tools: Listed,
-        prompts: Listed,
-        resources: Listed,
-    }
-    let session = live.session();
-    let capabilities = session.client.as_ref().map_or("{}", |client| &client.server_capabilities);
-    let capabilities: Capabilities = serde_json::from_str(capabilities).unwrap_or_default();
-    let warning = r#"{"level":"warning","logger":"holdfast","data":"Messages may be missing: the gateway's log no longer reaches back to your Last-Event-ID"}"#;
-    let mut notices = vec![jsonrpc::notification("notifications/message", Some(warning))];
-    let lists = [
-        (capabilities.tools, "notifications/tools/list_changed"),
-        (capabilities.prompts, "notifications/prompts/list_changed"),
-        (capabilities.resources, "notifications/resources/list_changed"),
-    ];
-    for (listed, method) in lists {
-        if listed.list_changed {
-            notices.push(jsonrpc::notification(method, None));
-        }
-    }
-    for uri in &session.subscriptions {
-        let params = serde_json::json!({ "uri": uri }).to_string();
-        notices.push(jsonrpc::notification("notifications/resources/updated", Some(&params)));
-    }
-    notices
 }
 
 /// The tail of a stream that was just made: nothing, from its top on.

@@ -1,26 +1,34 @@
 //! Response bodies that stay open. However one ends, its drop is the one release path, and runs
 //! once.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use http_body::Frame;
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 
 use super::live::Live;
 use super::outlet::Outlet;
 use super::stream::LocalStream;
 use super::{Hub, StreamPlace};
-use crate::domain::{Limit, StreamKind};
+use crate::domain::{Fence, Limit, StreamKey, StreamKind};
 use crate::protocol::sse::KEEP_ALIVE;
 use crate::telemetry::StreamEnd;
+
+/// Bindings that are given back at the same time: one that takes long holds up no others.
+const RELEASES_AT_ONCE: usize = 64;
+
+/// Between two attempts to give back what the store did not take.
+const RELEASE_AGAIN: Duration = Duration::from_secs(1);
 
 /// An open event stream on its way to a client.
 pub struct StreamBody {
@@ -77,7 +85,11 @@ impl http_body::Body for StreamBody {
                         outlet.end(StreamEnd::Finished);
                         Poll::Ready(None)
                     }
-                    other => other,
+                    Poll::Ready(frame) => {
+                        outlet.passed();
+                        Poll::Ready(frame)
+                    }
+                    Poll::Pending => Poll::Pending,
                 },
                 ready @ Poll::Ready(_) => ready,
             },
@@ -88,7 +100,6 @@ impl http_body::Body for StreamBody {
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
-        self.hub.inner.outlets.leave(self.slot);
         let outlet = match &self.feed {
             Feed::Session { stream, .. } => &stream.outlet,
             Feed::Passing { outlet, .. } => &**outlet,
@@ -104,6 +115,9 @@ impl Drop for StreamBody {
             let release = Release { live: live.clone(), stream: stream.clone(), place: self.place.take() };
             self.hub.inner.releases.push(release);
         }
+        // Last: whoever waits for the end of all streams then finds what they left.
+        self.hub.inner.outlets.leave(self.slot);
+        self.hub.inner.releases.nudge.notify_one();
     }
 }
 
@@ -132,7 +146,6 @@ pub(super) struct Releases {
 impl Releases {
     fn push(&self, release: Release) {
         self.waiting.lock().expect("no panic while holding it").push(release);
-        self.nudge.notify_one();
     }
 
     fn take(&self) -> Vec<Release> {
@@ -144,33 +157,61 @@ impl Hub {
     /// Gives bindings back, until the process stops and nothing is left.
     pub(super) async fn release_streams(self) {
         let stopped = self.inner.tasks.stopped();
+        let streams_max = self.inner.config.streams_max;
+        // Bindings that a store that was away has not taken back. They would look like somebody who listens.
+        let mut kept: Vec<(StreamKey, Fence)> = Vec::new();
+        // However often something else happens.
+        let mut again = tokio::time::interval(RELEASE_AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            // Before the last look: a stream leaves its release before it leaves.
+            let last = stopped.is_cancelled() && self.inner.outlets.len() == 0;
             let released = self.inner.releases.take();
-            if released.is_empty() && stopped.is_cancelled() && self.inner.outlets.len() == 0 {
+            if released.is_empty() && last {
                 return;
             }
-            for mut release in released {
-                self.release(&release).await;
-                drop(release.place.take());
-            }
+            let released = futures::stream::iter(released).map(|release| self.release(release));
+            let failed: Vec<_> = released.buffer_unordered(RELEASES_AT_ONCE).collect().await;
+            let room = streams_max.saturating_sub(kept.len());
+            kept.extend(failed.into_iter().flatten().take(room));
             tokio::select! {
+                biased;
                 () = self.inner.releases.nudge.notified() => {}
                 () = stopped.cancelled(), if !stopped.is_cancelled() => {}
+                _ = again.tick(), if !kept.is_empty() => {
+                    let kept_so_far = std::mem::take(&mut kept);
+                    let given = futures::stream::iter(kept_so_far).map(|(key, fence)| self.unbind(key, fence));
+                    let failed: Vec<_> = given.buffer_unordered(RELEASES_AT_ONCE).collect().await;
+                    kept = failed.into_iter().flatten().collect();
+                }
             }
         }
     }
 
-    async fn release(&self, release: &Release) {
-        let Release { live, stream, .. } = release;
-        let Some(fence) = stream.fence() else { return };
-        if let Err(err) = self.store().release(&stream.key, fence).await {
-            tracing::debug!(stream = %stream.key, error = %err, "a binding was not given back; the next one replaces it");
-        }
+    /// Gives a binding back; returns it if the store did not take it.
+    async fn unbind(&self, key: StreamKey, fence: Fence) -> Option<(StreamKey, Fence)> {
+        let error = self.store().release(&key, fence).await.err()?;
+        tracing::debug!(stream = %key, %error, "a binding is not given back yet");
+        Some((key, fence))
+    }
+
+    async fn release(&self, release: Release) -> Option<(StreamKey, Fence)> {
+        let Release { live, stream, place: _place } = &release;
+        let Some(fence) = stream.fence() else {
+            // It could not be bound. What it would have silenced may have waited for it.
+            let others = live.streams_named(&stream.key.stream).into_iter();
+            others
+                .filter(|other| other.is_silent())
+                .for_each(|other| self.look(live, &other, Duration::ZERO));
+            return None;
+        };
+        let failed = self.unbind(stream.key.clone(), fence).await;
         match stream.key.stream.kind() {
             StreamKind::Post => {}
             StreamKind::Get => self.give_back(live, stream).await,
             StreamKind::HttpSse => self.inner.graces.start(live.id.clone()),
         }
+        failed
     }
 }
 
@@ -193,7 +234,7 @@ impl Held {
 /// All open streams of this node.
 #[derive(Debug, Default)]
 pub(super) struct Outlets {
-    slots: Mutex<(u64, HashMap<u64, Held>)>,
+    slots: Mutex<(u64, BTreeMap<u64, Held>)>,
 }
 
 impl Outlets {

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -15,18 +14,19 @@ use tokio_util::sync::CancellationToken;
 use super::deadline::Deadline;
 use super::live::Live;
 use super::open::is_login;
+use super::reopen::remembered;
 use super::server::Server;
 use super::{Error, Hub, RequestsConfig};
-use crate::domain::{Limit, RunningRecord, SessionPart};
-use crate::ports::Updated;
+use crate::domain::{Limit, RunningRecord};
 use crate::protocol::jsonrpc::{self, Id, Message};
-use crate::protocol::legacy;
 use crate::telemetry::{ExchangeEnd, chain};
 use crate::upstream::{self, Answer, Answers, Heard, Position};
 
 /// Why a request of a dead node can't be answered.
 const RUNNER_DIED: &str =
     "the gateway node that ran it is gone and its server can't resume the answer; it may have run";
+
+const SESSION_ENDED: &str = "the session ended";
 
 const SHUTTING_DOWN: &str = "the gateway is shutting down";
 
@@ -117,8 +117,7 @@ impl Call {
             let (handle, position) = resumable.ok_or(Error::Abandoned(RUNNER_DIED))?;
             Ok(upstream.resume(&handle, position))
         });
-        let left = Duration::from_millis(request.deadline_ms.saturating_sub(request.fence.0));
-        let requests = RequestsConfig { timeout_max: left, ..server.requests.clone() };
+        let requests = RequestsConfig { timeout_max: request.time_left(), ..server.requests.clone() };
         let mut call = Self::with(hub, server, id, calling);
         call.deadline = Some(Deadline::new(&requests));
         call.cancel = Some(cancel);
@@ -172,7 +171,8 @@ impl Call {
         self.recorded.clone()
     }
 
-    /// The next message; after the final one, `None`. Safe to drop and call again.
+    /// The next message; after the final one, `None`. Safe to drop and call again. What is there is taken
+    /// first, but a server that never pauses does not get around the limits by that.
     pub(super) async fn step(&mut self) -> Option<Step> {
         loop {
             if matches!(self.progress, Progress::Done) {
@@ -183,16 +183,39 @@ impl Call {
             let cancel = self.cancel.clone();
             let happened = tokio::select! {
                 biased;
-                next = next(&mut self.progress) => Happened::Next(next),
                 () = cancelled(cancel), if !self.cancelled => Happened::Cancelled,
+                next = next(&mut self.progress) => Happened::Next(next),
                 () = passed(at) => Happened::Late,
-                () = self.ended.cancelled() => Happened::Ended("the session ended"),
+                () = self.ended.cancelled() => Happened::Ended(SESSION_ENDED),
                 () = abandon.cancelled() => Happened::Left,
             };
-            if let Some(step) = self.apply(happened).await {
+            let step = match happened {
+                // It is not the answer, and there is no time left for one.
+                Happened::Next(Ok(Some(heard))) if !heard.is_response() => match self.over(&heard) {
+                    Some(over) => self.apply(over).await,
+                    None => self.apply(Happened::Next(Ok(Some(heard)))).await,
+                },
+                other => self.apply(other).await,
+            };
+            if let Some(step) = step {
                 return Some(step);
             }
         }
+    }
+
+    /// Whether something has ended the call that was not looked at while its server spoke.
+    fn over(&mut self, heard: &Heard) -> Option<Happened> {
+        if let (Some(deadline), Heard::Message(answer), false) = (&mut self.deadline, heard, self.cancelled) {
+            deadline.sign_of_life(&answer.message);
+        }
+        if self.ended.is_cancelled() {
+            return Some(Happened::Ended(SESSION_ENDED));
+        }
+        if self.hub.inner.abandon.is_cancelled() {
+            return Some(Happened::Left);
+        }
+        let late = self.deadline.as_ref().is_some_and(|deadline| deadline.at() <= Instant::now());
+        late.then_some(Happened::Late)
     }
 
     async fn apply(&mut self, happened: Happened) -> Option<Step> {
@@ -203,9 +226,6 @@ impl Call {
                     self.hub.inner.metrics.upstream_answered(self.started.elapsed());
                 }
                 if !answer.message.is_response() {
-                    if let Some(deadline) = self.deadline.as_mut().filter(|_| !self.cancelled) {
-                        deadline.sign_of_life(&answer.message);
-                    }
                     return Some(Step::Message(answer));
                 }
                 Some(self.answer(answer).await)
@@ -264,8 +284,10 @@ impl Call {
                     .fail(upstream::Error::Invalid { upstream, what }.into(), ExchangeEnd::UpstreamFailed);
             }
         };
-        if answer.message.result().is_some() {
-            self.remember().await;
+        if answer.message.result().is_some()
+            && let (Some(live), Some(value)) = (&self.live, &self.params)
+        {
+            self.hub.remember(live, &self.method, value).await;
         }
         self.end(ExchangeEnd::Answered);
         Step::Final(Final { payload, outcome: Ok(StatusCode::OK), event: answer.event })
@@ -313,39 +335,7 @@ impl Call {
         }
         let params = format!(r#"{{"requestId":{},"reason":"{why}"}}"#, self.id.as_json());
         let cancel = jsonrpc::notification("notifications/cancelled", Some(&params));
-        let upstream = self.server.upstream.clone();
-        self.hub.inner.tasks.spawn(async move {
-            // Best effort: the client has its answer.
-            let _ = upstream.notify(Some(&handle), cancel, &HeaderMap::new()).await;
-        });
-    }
-
-    /// Keeps what must be restored if the upstream loses its session.
-    async fn remember(&mut self) {
-        let (Some(live), Some(value)) = (&self.live, &self.params) else { return };
-        let forgotten = &*self.method == "resources/unsubscribe";
-        let bytes = live.session().remembered_bytes() + value.len();
-        if !forgotten && bytes > self.hub.inner.config.session_bytes_max {
-            self.hub.inner.metrics.limit_hit(Limit::SessionBytes);
-            tracing::warn!(session = %live.id, "a subscription or log level is too large to be remembered");
-            return;
-        }
-        let part = match &*self.method {
-            "logging/setLevel" => SessionPart::LogLevel(value.clone()),
-            "resources/subscribe" => SessionPart::Subscribed(value.clone()),
-            _ => SessionPart::Unsubscribed(value.clone()),
-        };
-        match self.hub.store().update(&live.id, part).await {
-            Ok(Updated::Now(session)) => live.set_session(*session),
-            Ok(Updated::Full) => {
-                self.hub.inner.metrics.limit_hit(Limit::SubscriptionsPerSession);
-                tracing::warn!(session = %live.id, "more subscriptions than are remembered");
-            }
-            Ok(Updated::Gone) => {}
-            Err(err) => {
-                tracing::warn!(session = %live.id, error = %err, "a subscription or log level is not remembered")
-            }
-        }
+        self.hub.cancel_upstream(&self.server, handle, cancel);
     }
 }
 
@@ -379,15 +369,6 @@ async fn cancelled(cancel: Option<Arc<Notify>>) {
     match cancel {
         Some(cancel) => cancel.notified().await,
         None => std::future::pending().await,
-    }
-}
-
-fn remembered(request: &Message) -> Option<String> {
-    let params = request.params()?;
-    match request.method()? {
-        "logging/setLevel" => legacy::log_level(params),
-        "resources/subscribe" | "resources/unsubscribe" => legacy::resource_uri(params),
-        _ => None,
     }
 }
 

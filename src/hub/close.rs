@@ -6,15 +6,11 @@ use std::sync::Arc;
 use super::body::Held;
 use super::deliver::end_streams;
 use super::live::Live;
-use super::server::Server;
 use super::stream::LocalStream;
 use super::{Error, Hub};
-use crate::domain::{SessionId, StreamKind, UpstreamHandle};
+use crate::domain::{SessionId, StreamKind};
 use crate::ports::{CloseIf, Closed, Durability, Envelope, Query};
 use crate::telemetry::{SessionEnd, StreamEnd};
-
-/// Upstream sessions that are ended at the same time.
-pub(super) const CLOSES_AT_ONCE: usize = 64;
 
 /// Sessions that a leaving node reads at a time.
 const PAGE: usize = 1000;
@@ -32,15 +28,18 @@ impl Hub {
         Ok(())
     }
 
-    /// An HTTP+SSE session whose stream did not come back (S5).
-    pub(super) async fn close_if_unbound(&self, id: &SessionId) {
+    /// An HTTP+SSE session whose stream did not come back (S5). False if the store gave no answer.
+    pub(super) async fn close_if_unbound(&self, id: &SessionId) -> bool {
         let condition = CloseIf::Unbound(crate::domain::StreamId::http_sse());
         match self.store().close(id, &condition).await {
             Ok(Some(closed)) => self.closed(closed, SessionEnd::StreamGone).await,
             Ok(None) => {}
-            // Its idle life ends it later.
-            Err(error) => tracing::debug!(session = %id, %error, "an abandoned session is not closed yet"),
+            Err(error) => {
+                tracing::debug!(session = %id, %error, "an abandoned session is not closed yet");
+                return false;
+            }
         }
+        true
     }
 
     /// Takes back what was opened a moment ago.
@@ -66,20 +65,6 @@ impl Hub {
         if let (Some(server), Some(handle)) = (server, closed.session.upstream) {
             self.close_upstream(&server, handle);
         }
-    }
-
-    /// Tells an upstream that its session is over, in the background.
-    pub(super) fn close_upstream(&self, server: &Server, handle: UpstreamHandle) {
-        if handle.session.is_none() {
-            return;
-        }
-        let (upstream, closes) = (server.upstream.clone(), self.inner.closes.clone());
-        self.inner.tasks.spawn(async move {
-            let Ok(_permit) = closes.acquire().await else { return };
-            if let Err(error) = upstream.close(&handle).await {
-                tracing::debug!(upstream = upstream.name(), %error, "an upstream session could not be ended");
-            }
-        });
     }
 
     /// Whether other nodes can go on with what this one leaves.
@@ -118,11 +103,11 @@ impl Hub {
 
     /// Whether an answer is under way that its client would not look for elsewhere.
     pub(super) fn answers_here(&self, stream: &LocalStream) -> bool {
-        !(self.is_shared() && stream.resumes()) && self.is_answering(stream)
+        !(self.is_shared() && stream.resumes()) && self.awaits_answer(stream)
     }
 
-    /// Whether something is being answered on this stream, as far as this node knows.
-    pub(super) fn is_answering(&self, stream: &LocalStream) -> bool {
+    /// Whether an answer is under way on this stream.
+    pub(super) fn awaits_answer(&self, stream: &LocalStream) -> bool {
         match stream.key.stream.kind() {
             StreamKind::Post => true,
             StreamKind::HttpSse => {

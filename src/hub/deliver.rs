@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::live::Live;
 use super::stream::Delivered;
 use super::{Error, Hub};
-use crate::domain::{Binding, Event, Fence, StreamKey};
-use crate::ports::{Append, Appended, BusError, Envelope, StoreError, Takeover};
+use crate::domain::{Binding, Event, Fence, RequestId, StreamKey};
+use crate::ports::{Append, Appended, BusError, Envelope, Producer, StoreError, Takeover};
 use crate::telemetry::StreamEnd;
 
 /// Larger payloads don't travel over the bus, in bytes: the receiver reads the log.
 const TRAVELS_MAX: usize = 32 * 1024;
+
+/// How long an operator's message waits for a store that is away.
+const OPERATORS_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Hub {
     /// Logs one message and sends it to whichever node holds the stream. A store that does not answer
@@ -23,9 +27,13 @@ impl Hub {
         let appended = loop {
             match self.store().append(append).await {
                 Ok(appended) => break appended,
-                Err(err) if Instant::now() + delay >= until => return Err(err.into()),
+                Err(err) if Instant::now() + delay >= until || self.inner.abandon.is_cancelled() => {
+                    return Err(err.into());
+                }
                 Err(StoreError::Unavailable | StoreError::Unknown) => {
-                    tokio::time::sleep(delay.mul_f64(0.5 + fastrand::f64())).await;
+                    let pause = delay.mul_f64(0.5 + fastrand::f64());
+                    // A node that ends tries once more.
+                    let _ = self.inner.abandon.run_until_cancelled(tokio::time::sleep(pause)).await;
                     delay = (delay * 2).min(Duration::from_secs(1));
                 }
             }
@@ -38,6 +46,48 @@ impl Hub {
             }
         }
         Ok(appended)
+    }
+
+    /// Appends a message that comes alone and was asked for by an operator.
+    pub(super) async fn append_alone(&self, to: StreamKey, payload: Bytes) -> Result<(), Error> {
+        let producer = Producer { id: fastrand::u64(..), sequence: 1 };
+        let append =
+            Append { to, payload, producer, request: None, last: false, upstream_event: None, reader: None };
+        let until = tokio::time::Instant::now() + OPERATORS_PATIENCE;
+        match self.append(&append, until).await? {
+            Appended::Logged { .. } => Ok(()),
+            Appended::Gone | Appended::Ended | Appended::StaleFence => Err(Error::NoSession),
+        }
+    }
+
+    /// Appends a message that comes alone; with a request, as its last.
+    pub(super) async fn append_once(
+        &self,
+        to: StreamKey,
+        payload: Bytes,
+        request: Option<(RequestId, Fence)>,
+    ) {
+        self.append_within(self.inner.config.own_timeout, to, payload, request).await;
+    }
+
+    /// The same; a store that is away is asked again for so long. Whether it was logged, or could not be
+    /// for a reason that waiting would not change.
+    pub(super) async fn append_within(
+        &self,
+        patience: Duration,
+        to: StreamKey,
+        payload: Bytes,
+        request: Option<(RequestId, Fence)>,
+    ) -> bool {
+        let producer = Producer { id: fastrand::u64(..), sequence: 1 };
+        let last = request.is_some();
+        let append = Append { to, payload, producer, request, last, upstream_event: None, reader: None };
+        let until = tokio::time::Instant::now() + patience;
+        let appended = self.append(&append, until).await;
+        if let Err(error) = &appended {
+            tracing::error!(stream = %append.to, %error, "a message could not be logged");
+        }
+        appended.is_ok()
     }
 
     async fn send_event(&self, to: &StreamKey, binding: &Binding, event: Event, last: bool) {
@@ -67,13 +117,11 @@ impl Hub {
     pub(super) fn deliver_here(&self, to: &StreamKey, fence: Fence, event: &Event, last: bool) {
         let Some(live) = self.inner.registry.known(&to.session) else { return };
         for stream in live.streams_named(&to.stream) {
-            if stream.fence().is_none_or(|own| own == fence) {
-                match stream.deliver(event.clone(), last) {
-                    Delivered::Written(events) => self.inner.metrics.delivered(events),
-                    Delivered::Duplicate => self.inner.metrics.duplicate(),
-                    Delivered::Gap => self.close_gap(&live, &stream),
-                    Delivered::Waiting => {}
-                }
+            match stream.deliver(fence, event.clone(), last) {
+                Delivered::Written(events) => self.inner.metrics.delivered(events),
+                Delivered::Duplicate => self.inner.metrics.duplicate(),
+                Delivered::Gap => self.close_gap(&live, &stream),
+                Delivered::Waiting => {}
             }
         }
     }
@@ -88,12 +136,7 @@ impl Hub {
 /// Older sockets of a stream make room for the one bound under `fence`.
 pub(super) fn give_way(live: &Live, stream: &StreamKey, fence: Fence, takeover: Takeover) {
     for older in live.streams_named(&stream.stream) {
-        if older.fence().is_some_and(|own| own < fence) {
-            match takeover {
-                Takeover::Resumed => older.outlet.end(StreamEnd::Replaced),
-                Takeover::Second => older.fall_silent(fence),
-            }
-        }
+        older.give_way(fence, takeover);
     }
 }
 

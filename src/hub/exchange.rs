@@ -15,11 +15,11 @@ use tokio::time::Instant;
 
 use super::attach::empty_tail;
 use super::call::{Call, Final, Step};
-use super::live::Live;
+use super::live::{Live, Running};
 use super::post::{Form, Reply};
 use super::stream::Opening;
 use super::{Error, Hub, RequestsConfig};
-use crate::domain::{Fence, RequestId, StreamId, StreamKey};
+use crate::domain::{Fence, RequestId, StreamId, StreamKey, StreamKind};
 use crate::ports::{Append, Appended, Begin, Begun, Mark, Producer};
 use crate::protocol::jsonrpc;
 use crate::upstream::Position;
@@ -45,9 +45,14 @@ pub(super) struct Exchange {
     positions: Vec<Option<String>>,
     /// Tells each call that it stands in the shared state.
     recorded: Vec<Arc<AtomicBool>>,
-    outbound: Outbound,
-    /// When the records end by themselves, or a little later.
+    /// Each of the requests, until it has its answer.
+    entered: Vec<Option<Running>>,
+    /// For how long the shared state keeps them, and until when that is.
+    lifetime: Duration,
     recorded_until: Instant,
+    outbound: Outbound,
+    /// The last message that had no stream to be said on could not be logged.
+    unlogged: bool,
     producer: Producer,
 }
 
@@ -55,10 +60,13 @@ pub(super) struct Exchange {
 pub(super) struct Asked {
     pub requests: Vec<RequestId>,
     pub calls: Vec<Call>,
+    pub entered: Vec<Option<Running>>,
     pub form: Form,
     pub batch: bool,
     pub primes: bool,
     pub times: RequestsConfig,
+    /// How long the shared state is to remember that they run.
+    pub lifetime: Duration,
 }
 
 /// Where answers go.
@@ -98,8 +106,7 @@ impl Exchange {
     }
 
     fn with(hub: &Hub, live: &Arc<Live>, asked: Asked) -> Self {
-        let Asked { requests, calls, form, batch, primes, times } = asked;
-        let recorded_until = Instant::now() + times.record_lifetime();
+        let Asked { requests, calls, entered, form, batch, primes, times, lifetime } = asked;
         let requests_len = requests.len();
         let recorded = calls.iter().map(Call::recorded).collect();
         let mut steps = SelectAll::new();
@@ -123,8 +130,11 @@ impl Exchange {
             reply: None,
             positions: vec![None; requests_len],
             recorded,
+            entered,
+            lifetime,
+            recorded_until: Instant::now() + lifetime,
             outbound: Outbound::Quiet(Vec::new()),
-            recorded_until,
+            unlogged: false,
             producer: Producer { id: fastrand::u64(..), sequence: 0 },
         }
     }
@@ -133,7 +143,6 @@ impl Exchange {
     pub(super) async fn run(mut self) {
         let _gauge = self.hub.inner.metrics.exchange();
         if self.form == Form::OnHttpSse && !self.begin_on_session_stream().await {
-            self.live.leave_requests(&self.requests);
             return;
         }
         let wait = match self.form {
@@ -174,7 +183,7 @@ impl Exchange {
             Outbound::Quiet(_) => self.positions[index] = Some(text),
             Outbound::Stream { key, fence } => {
                 let (stream, fence, request) = (key.clone(), *fence, self.requests[index].clone());
-                let mark = Mark { stream, request, fence, upstream_event: text };
+                let mark = Mark { stream, request, fence, producer: self.producer, upstream_event: text };
                 if let Err(error) = self.hub.store().mark(&mark).await {
                     tracing::debug!(stream = %mark.stream, %error, "an answer's position is not remembered");
                 }
@@ -193,7 +202,9 @@ impl Exchange {
             // Its own answer will be JSON: the session's GET stream takes what can't wait.
             Outbound::Quiet(_) => {
                 let to = StreamKey { session: self.live.id.clone(), stream: StreamId::get() };
-                self.hub.append_within(PATIENCE, to, raw, None).await;
+                // The answer waits for one message that can't be logged, not for each.
+                let patience = if self.unlogged { Duration::ZERO } else { PATIENCE };
+                self.unlogged = !self.hub.append_within(patience, to, raw, None).await;
             }
             Outbound::Nowhere => {}
         }
@@ -201,7 +212,9 @@ impl Exchange {
 
     async fn finish(&mut self, index: usize, last: Final) {
         // First: a client that has its answer may send the next request at once.
-        self.live.leave_requests(&self.requests[index..=index]);
+        if let Some(entered) = self.entered.get_mut(index) {
+            *entered = None;
+        }
         match &mut self.outbound {
             Outbound::Quiet(finals) => finals.push(last),
             Outbound::Stream { .. } => self.append(index, last.payload, true, last.event).await,
@@ -213,8 +226,8 @@ impl Exchange {
     async fn open_stream(&mut self) {
         let Outbound::Quiet(finals) = &mut self.outbound else { return };
         let finals = std::mem::take(finals);
-        let key = StreamKey { session: self.live.id.clone(), stream: StreamId::post(&self.requests) };
-        let local = match self.hub.local_stream(&self.live, &key, self.primes) {
+        let key = StreamKey { session: self.live.id.clone(), stream: self.hub.post_stream(&self.requests) };
+        let local = match self.hub.local_stream(&self.live, &key, self.primes, false) {
             Ok(local) => local,
             Err(error) => {
                 return self.stay_quiet(finals, &error);
@@ -224,6 +237,7 @@ impl Exchange {
             Ok(Begun::Recorded { fence, top, .. }) => {
                 let (stream, body) = local;
                 stream.bound(fence, &empty_tail(top), &Opening::default());
+                stream.answer_by(Instant::now() + self.lifetime);
                 self.outbound = Outbound::Stream { key, fence };
                 self.is_recorded();
                 if let Some(reply) = self.reply.take() {
@@ -270,30 +284,31 @@ impl Exchange {
             Ok(Begun::Duplicate(request)) => (Err(Error::Duplicate(request)), false),
             Err(error) => (Err(error), false),
         };
+        if !begun {
+            self.entered.clear();
+        }
         if let Some(waiting) = self.reply.take() {
             let _ = waiting.send(reply);
         }
         begun
     }
 
-    fn is_recorded(&self) {
+    fn is_recorded(&mut self) {
+        self.recorded_until = Instant::now() + self.lifetime;
         self.recorded.iter().for_each(|recorded| recorded.store(true, Ordering::Relaxed));
     }
 
     async fn begin(&mut self, key: &StreamKey, bind: bool) -> Result<Begun, Error> {
-        let lifetime = self.times.record_lifetime();
         let begin = Begin {
             stream: key.clone(),
             requests: self.requests.clone(),
             runner: self.hub.inner.node.clone(),
-            lifetime,
+            lifetime: self.lifetime,
             bind,
             // Of several, each is marked.
             upstream_event: self.positions.first().filter(|_| self.positions.len() == 1).cloned().flatten(),
         };
-        let begun = self.hub.store().begin(&begin).await?;
-        self.recorded_until = Instant::now() + lifetime;
-        Ok(begun)
+        Ok(self.hub.store().begin(&begin).await?)
     }
 
     async fn append(&mut self, index: usize, payload: Bytes, last: bool, upstream_event: Option<String>) {
@@ -308,17 +323,22 @@ impl Exchange {
             upstream_event: upstream_event.map(|event| Position { event, delivered: true }.to_text()),
             reader: None,
         };
-        // As long as its record says that an answer will come: nobody else gives one meanwhile.
-        let until = self.recorded_until;
-        match self.hub.append(&append, until).await {
+        // Nobody else has what it says: a store that is away is asked for as long as it would remember.
+        match self.hub.append(&append, self.recorded_until).await {
             Ok(Appended::Logged { .. }) => {}
             Ok(Appended::Gone) => {
                 self.hub.end_locally(&self.live);
                 self.outbound = Outbound::Nowhere;
             }
             Ok(Appended::StaleFence | Appended::Ended) => {
-                tracing::info!(stream = %append.to, "another node runs this request by now");
+                tracing::info!(stream = %append.to, "another node runs this request by now, or its time is over");
                 self.outbound = Outbound::Nowhere;
+                // Whichever it is, a client that waits here is told by what the log says.
+                if append.to.stream.kind() == StreamKind::Post {
+                    for stream in self.live.streams_named(&append.to.stream) {
+                        self.hub.resync(&self.live, &stream).await;
+                    }
+                }
             }
             Err(error) => {
                 tracing::error!(stream = %append.to, %error, "an answer could not be logged");
@@ -332,7 +352,7 @@ impl Exchange {
 
     /// Nothing was said yet, and nothing can be: the client hears why, the upstream is let go.
     fn give_up(&mut self, error: Error) {
-        self.live.leave_requests(&self.requests);
+        self.entered.clear();
         self.steps.clear();
         self.outbound = Outbound::Nowhere;
         if let Some(reply) = self.reply.take() {

@@ -6,27 +6,35 @@ use super::Hub;
 use super::deliver::{end_streams, give_way};
 use super::mail::Arrival;
 use crate::domain::{Payload, ServerName, SessionId, StreamKind};
-use crate::ports::Envelope;
+use crate::ports::{Envelope, Inbox};
 use crate::telemetry::StreamEnd;
 
 /// Between two attempts to open the inbox.
 const AGAIN: Duration = Duration::from_millis(200);
 
 impl Hub {
-    /// Reads this node's inbox, until it is dropped.
+    /// Reads this node's inbox, until it is dropped. One that closes is opened again.
     pub(super) async fn watch_inbox(self) {
-        let mut inbox = loop {
+        loop {
             match self.inner.bus.open_inbox(&self.inner.node).await {
-                Ok(inbox) => break inbox,
-                Err(error) => {
-                    tracing::warn!(%error, "this node's inbox can't be opened yet");
-                    tokio::time::sleep(AGAIN).await;
+                Ok(inbox) => {
+                    self.read_inbox(inbox).await;
+                    tracing::warn!("this node's inbox was closed; opening another");
+                    self.inner.resync.notify_one();
                 }
+                Err(error) => tracing::warn!(%error, "this node's inbox can't be opened yet"),
             }
-        };
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn read_inbox(&self, mut inbox: Inbox) {
         inbox.missed.mark_unchanged();
         loop {
             tokio::select! {
+                // First: what was lost is looked for at once, however much comes in.
+                biased;
+                Ok(()) = inbox.missed.changed() => self.inner.resync.notify_one(),
                 parcel = inbox.messages.recv() => match parcel {
                     Some(parcel) => {
                         if self.inner.mail.arrived(&parcel) == Arrival::AfterGap {
@@ -37,7 +45,6 @@ impl Hub {
                     }
                     None => return,
                 },
-                Ok(()) = inbox.missed.changed() => self.inner.resync.notify_one(),
             }
         }
     }
@@ -48,14 +55,16 @@ impl Hub {
             Envelope::Doorbell { to, fence } => {
                 let Some(live) = self.inner.registry.known(&to.session) else { return };
                 for stream in live.streams_named(&to.stream) {
-                    if stream.fence() == Some(fence) {
-                        self.read_log(&live, &stream);
+                    if stream.ring(fence) {
+                        self.look(&live, &stream, Duration::ZERO);
                     }
                 }
             }
             Envelope::Rebound { stream, fence, takeover } => {
                 if let Some(live) = self.inner.registry.known(&stream.session) {
-                    if stream.stream.kind() != StreamKind::Post {
+                    // It may come late: whoever was bound here since then reads on.
+                    let holder = live.holder(&stream.stream).and_then(|holder| holder.fence());
+                    if stream.stream.kind() != StreamKind::Post && holder < Some(fence) {
                         live.stop_pump();
                     }
                     give_way(&live, &stream, fence, takeover);

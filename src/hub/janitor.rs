@@ -1,10 +1,11 @@
-//! Background work of a node, in one task: keep-alives, idle streams, sessions to prolong, sessions
-//! that are over. Every piece does nothing when repeated.
+//! Background work of a node: keep-alives and idle streams in one task, sessions to prolong and sessions
+//! that are over in another. Every piece does nothing when repeated.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Hub;
@@ -16,19 +17,33 @@ use crate::telemetry::{SessionEnd, StreamEnd};
 /// How often it looks.
 const ROUND: Duration = Duration::from_secs(1);
 
+/// Sessions that are ended at the same time because their streams did not come back.
+const ENDS_AT_ONCE: usize = 16;
+
 /// Sessions prolonged by one call, and ended by one.
 const BATCH: usize = 500;
 
 impl Hub {
-    /// Runs until it is dropped.
+    /// What open streams need, until it is dropped. It waits for nothing: a slow store must not silence
+    /// anybody.
+    pub(super) async fn keep_streams(self) {
+        let mut rounds = tokio::time::interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            rounds.tick().await;
+            self.tend_streams();
+            self.hand_over_when_alone();
+            self.sweep();
+        }
+    }
+
+    /// What the store has to be told, until it is dropped.
     pub(super) async fn keep_house(self) {
         let mut rounds = tokio::time::interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut touched = Instant::now();
         loop {
             rounds.tick().await;
-            self.tend_streams();
-            self.hand_over_when_alone();
             self.end_abandoned().await;
             self.end_idle_sessions().await;
             // Four times per idle life, so that one failed round does no harm.
@@ -36,7 +51,6 @@ impl Hub {
                 touched = Instant::now();
                 self.prolong_sessions().await;
             }
-            self.sweep();
         }
     }
 
@@ -46,6 +60,12 @@ impl Hub {
         for (slot, held) in self.inner.outlets.all() {
             if let Some(interval) = config.keep_alive {
                 held.outlet().keep_alive(now, interval);
+            }
+            if let Held::Session(stream) = &held
+                && stream.is_overdue(now)
+                && let Some(live) = self.inner.registry.known(&stream.key.session)
+            {
+                self.look(&live, stream, Duration::ZERO);
             }
             // Not all that were opened together are ended together.
             let life = config.life_max.map(|life| life.mul_f64(0.75 + spread(slot) / 4.0));
@@ -57,7 +77,10 @@ impl Hub {
             }
             if config.idle_timeout.is_some_and(|idle| held.outlet().idle_for(now) >= idle) {
                 match held {
+                    // An answer that its client would not come back for is waited for.
+                    Held::Session(stream) if !stream.resumes() && self.awaits_answer(&stream) => {}
                     Held::Session(stream) => stream.end_with_retry(StreamEnd::Idle, self.retry()),
+                    Held::Passing { farewell: None, .. } => {}
                     Held::Passing { outlet, farewell } => outlet.end_with(StreamEnd::Idle, farewell),
                 }
             }
@@ -65,9 +88,14 @@ impl Hub {
     }
 
     async fn end_abandoned(&self) {
-        for session in self.inner.graces.due(self.inner.config.sse_grace) {
-            self.close_if_unbound(&session).await;
-        }
+        let due = self.inner.graces.due(self.inner.config.sse_grace);
+        let ended = futures::stream::iter(due).map(async |session| {
+            if !self.close_if_unbound(&session).await {
+                // Another grace, and another try.
+                self.inner.graces.start(session);
+            }
+        });
+        ended.buffer_unordered(ENDS_AT_ONCE).collect::<()>().await;
     }
 
     async fn end_idle_sessions(&self) {

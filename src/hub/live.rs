@@ -1,8 +1,7 @@
 //! What this node holds of a session: a cached copy of its facts, its streams with sockets here, and
-//! the requests that run here. Sessions that are merely known to exist cost nothing.
+//! the requests that run here.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,17 +13,15 @@ use tokio_util::sync::CancellationToken;
 use super::stream::LocalStream;
 use crate::domain::{Fence, RequestId, Session, SessionId, StreamId, StreamKind, UpstreamHandle};
 
-const SHARDS: usize = 64;
-
 /// A session as this node knows it.
 #[derive(Debug)]
 pub struct Live {
     pub(super) id: SessionId,
     facts: Mutex<(Arc<Session>, Instant)>,
     state: Mutex<State>,
-    stale: AtomicBool,
+    pub(super) stale: AtomicBool,
     /// Used since the janitor last told the store.
-    used: AtomicBool,
+    pub(super) used: AtomicBool,
     /// Fires when the session ends: what runs for it stops.
     pub(super) ended: CancellationToken,
     /// One at a time replaces a lost upstream session.
@@ -42,7 +39,50 @@ struct State {
 #[derive(Debug)]
 struct Pump {
     stop: CancellationToken,
+    turn: Arc<()>,
     unheld_since: Option<Instant>,
+}
+
+/// A request that runs here, until this is dropped: also by a panic.
+#[derive(Debug)]
+pub(super) struct Running {
+    live: Arc<Live>,
+    request: RequestId,
+    cancel: Arc<Notify>,
+}
+
+impl Running {
+    /// Tells it that its client cancelled it.
+    pub(super) fn cancel(&self) -> Arc<Notify> {
+        self.cancel.clone()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut state = self.live.state();
+        // The id may be another request's by now.
+        if state.running.get(&self.request).is_some_and(|cancel| Arc::ptr_eq(cancel, &self.cancel)) {
+            state.running.remove(&self.request);
+        }
+    }
+}
+
+/// The session is pumped until this is dropped, or the pump was stopped before.
+#[derive(Debug)]
+pub(super) struct Pumping {
+    live: Arc<Live>,
+    /// Of the stream that it reads for.
+    pub fence: Fence,
+    pub stop: CancellationToken,
+    turn: Arc<()>,
+}
+
+impl Drop for Pumping {
+    fn drop(&mut self) {
+        // After a stop another one may have started.
+        self.live.state().pump.take_if(|pump| Arc::ptr_eq(&pump.turn, &self.turn));
+    }
 }
 
 /// Why a request could not be entered.
@@ -53,13 +93,14 @@ pub(super) enum Refused {
 }
 
 impl Live {
-    fn new(session: Session) -> Self {
+    pub(super) fn new(session: Session) -> Self {
         Self {
             id: session.id.clone(),
             facts: Mutex::new((Arc::new(session), Instant::now())),
             state: Mutex::default(),
             stale: AtomicBool::new(false),
-            used: AtomicBool::new(true),
+            // Having been looked up, maybe by somebody whom it does not belong to, is no use.
+            used: AtomicBool::new(false),
             ended: CancellationToken::new(),
             reopening: tokio::sync::Mutex::new(()),
         }
@@ -79,12 +120,12 @@ impl Live {
         self.session().upstream.clone()
     }
 
-    fn read_at(&self) -> Instant {
+    pub(super) fn read_at(&self) -> Instant {
         self.facts.lock().expect("no panic while holding it").1
     }
 
     /// What is cached is not to be trusted any more.
-    fn expire(&self) {
+    pub(super) fn expire(&self) {
         self.stale.store(true, Ordering::Relaxed);
     }
 
@@ -96,13 +137,18 @@ impl Live {
     }
 
     pub(super) fn take_used(&self) -> bool {
-        self.used.swap(false, Ordering::Relaxed) || !self.state().streams.is_empty()
+        let state = self.state();
+        self.used.swap(false, Ordering::Relaxed) || !state.streams.is_empty() || !state.running.is_empty()
     }
 
-    /// Enters a stream with a socket here; false if there are `limit` already.
-    pub(super) fn enter_stream(&self, stream: &Arc<LocalStream>, limit: usize) -> bool {
+    /// Enters a stream with a socket here; false if there are `limit` already, not counting those that
+    /// end anyway: with `replaces`, also the older ones of its name.
+    pub(super) fn enter_stream(&self, stream: &Arc<LocalStream>, limit: usize, replaces: bool) -> bool {
         let mut state = self.state();
-        let fits = state.streams.len() < limit;
+        let stays = |known: &&Arc<LocalStream>| {
+            known.outlet.ended().is_none() && !(replaces && known.key == stream.key)
+        };
+        let fits = state.streams.iter().filter(stays).count() < limit;
         if fits {
             state.streams.push(stream.clone());
         }
@@ -120,6 +166,10 @@ impl Live {
         }
     }
 
+    pub(super) fn has_stream(&self, stream: &Arc<LocalStream>) -> bool {
+        self.state().streams.iter().any(|known| Arc::ptr_eq(known, stream))
+    }
+
     pub(super) fn streams(&self) -> Vec<Arc<LocalStream>> {
         self.state().streams.clone()
     }
@@ -135,12 +185,12 @@ impl Live {
         self.streams_named(name).into_iter().filter(|stream| !stream.is_silent()).max_by_key(fence)
     }
 
-    /// Enters requests, all or none; each can be told of its cancellation.
+    /// Enters requests, all or none.
     pub(super) fn enter_requests(
-        &self,
+        self: &Arc<Self>,
         requests: &[RequestId],
         limit: usize,
-    ) -> Result<Vec<Arc<Notify>>, Refused> {
+    ) -> Result<Vec<Running>, Refused> {
         let mut state = self.state();
         if state.running.len() + requests.len() > limit {
             return Err(Refused::TooMany);
@@ -148,7 +198,7 @@ impl Live {
         if requests.iter().any(|request| state.running.contains_key(request)) {
             return Err(Refused::Duplicate);
         }
-        let mut cancels = Vec::with_capacity(requests.len());
+        let mut entered = Vec::with_capacity(requests.len());
         for request in requests {
             let cancel = Arc::new(Notify::new());
             if state.running.insert(request.clone(), cancel.clone()).is_some() {
@@ -156,18 +206,13 @@ impl Live {
                 for request in requests {
                     state.running.remove(request);
                 }
+                // Each of them would look for its entry.
+                drop(state);
                 return Err(Refused::Duplicate);
             }
-            cancels.push(cancel);
+            entered.push(Running { live: self.clone(), request: request.clone(), cancel });
         }
-        Ok(cancels)
-    }
-
-    pub(super) fn leave_requests(&self, requests: &[RequestId]) {
-        let mut state = self.state();
-        for request in requests {
-            state.running.remove(request);
-        }
+        Ok(entered)
     }
 
     /// Tells a running request that its client cancelled it; unknown ids are ignored (L16).
@@ -183,16 +228,19 @@ impl Live {
         !self.state().running.is_empty()
     }
 
-    /// Starts the session's pump, unless there is one: the new one's stop token.
-    pub(super) fn start_pump(&self) -> Option<CancellationToken> {
+    /// Starts the session's pump for a stream that is held here, unless there is one.
+    pub(super) fn start_pump(self: &Arc<Self>, held: &StreamId) -> Option<Pumping> {
         let mut state = self.state();
+        let holders = state.streams.iter().filter(|stream| stream.key.stream == *held && !stream.is_silent());
+        let fence = holders.filter_map(|stream| stream.fence()).max()?;
         if let Some(pump) = &mut state.pump {
             pump.unheld_since = None;
             return None;
         }
         let stop = self.ended.child_token();
-        state.pump = Some(Pump { stop: stop.clone(), unheld_since: None });
-        Some(stop)
+        let turn = Arc::new(());
+        state.pump = Some(Pump { stop: stop.clone(), turn: turn.clone(), unheld_since: None });
+        Some(Pumping { live: self.clone(), fence, stop, turn })
     }
 
     pub(super) fn is_pumped(&self) -> bool {
@@ -206,10 +254,6 @@ impl Live {
         }
     }
 
-    pub(super) fn pump_ended(&self) {
-        self.state().pump = None;
-    }
-
     /// Stops a pump whose client went longer than `grace` ago.
     pub(super) fn stop_unheld_pump(&self, grace: Duration) {
         let mut state = self.state();
@@ -221,7 +265,7 @@ impl Live {
         }
     }
 
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         let state = self.state();
         state.streams.is_empty() && state.running.is_empty() && state.pump.is_none()
     }
@@ -231,91 +275,85 @@ impl Live {
     }
 }
 
-/// The sessions that this node holds something of.
-#[derive(Debug)]
-pub(super) struct Registry {
-    shards: Vec<Mutex<Shard>>,
-    hasher: RandomState,
-    cache_ttl: Duration,
-}
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::domain::{EventNumber, Principal, ServerName, StreamKey, Transport};
+    use crate::hub::attach::empty_tail;
+    use crate::hub::outlet::Buffer;
+    use crate::hub::stream::{Framing, Opening};
 
-#[derive(Debug, Default)]
-struct Shard {
-    sessions: HashMap<SessionId, Arc<Live>>,
-    /// Rises when something was forgotten: a load that it overtook must not be entered.
-    forgotten: u64,
-}
-
-impl Registry {
-    pub(super) fn new(cache_ttl: Duration) -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: RandomState::new(), cache_ttl }
-    }
-
-    /// A session whose facts are fresh.
-    pub(super) fn fresh(&self, id: &SessionId) -> Option<Arc<Live>> {
-        let live = self.known(id)?;
-        let fresh = live.read_at().elapsed() < self.cache_ttl && !live.stale.load(Ordering::Relaxed);
-        fresh.then_some(live)
-    }
-
-    /// A session that something is held of, however old its facts.
-    pub(super) fn known(&self, id: &SessionId) -> Option<Arc<Live>> {
-        self.shard(id).sessions.get(id).cloned()
-    }
-
-    /// What [`Self::enter`] needs to see whether a load was overtaken.
-    pub(super) fn mark(&self, id: &SessionId) -> u64 {
-        self.shard(id).forgotten
-    }
-
-    /// Enters what was loaded after `mark` was taken; `None` if something was forgotten since.
-    pub(super) fn enter(&self, session: Session, mark: u64) -> Option<Arc<Live>> {
-        let mut shard = self.shard(&session.id);
-        if shard.forgotten != mark {
-            return None;
-        }
-        if let Some(live) = shard.sessions.get(&session.id).cloned() {
-            drop(shard);
-            live.set_session(session);
-            return Some(live);
-        }
-        let live = Arc::new(Live::new(session));
-        shard.sessions.insert(live.id.clone(), live.clone());
-        Some(live)
-    }
-
-    /// The session ended: nothing of it is served any more.
-    pub(super) fn forget(&self, id: &SessionId) -> Option<Arc<Live>> {
-        let mut shard = self.shard(id);
-        shard.forgotten += 1;
-        shard.sessions.remove(id)
-    }
-
-    /// Nothing that was read up to now is trusted, nor what is being read.
-    pub(super) fn distrust(&self) {
-        for shard in &self.shards {
-            let mut shard = shard.lock().expect("no panic while holding it");
-            shard.forgotten += 1;
-            shard.sessions.values().for_each(|live| live.expire());
+    pub(in crate::hub) fn session() -> Session {
+        Session {
+            id: SessionId::mint(),
+            server: ServerName::parse("a").unwrap(),
+            owner: Principal::anonymous(),
+            transport: Transport::Streamable,
+            client: None,
+            upstream: None,
+            log_level: None,
+            subscriptions: Vec::new(),
         }
     }
 
-    /// Every session held, a shard at a time; idle ones with stale facts are dropped.
-    pub(super) fn sweep(&self, mut visit: impl FnMut(&Arc<Live>)) {
-        for shard in &self.shards {
-            let mut shard = shard.lock().expect("no panic while holding it");
-            shard.sessions.retain(|_, live| {
-                visit(live);
-                !(live.is_idle()
-                    && live.read_at().elapsed() >= self.cache_ttl
-                    && !live.used.load(Ordering::Relaxed))
-            });
-        }
+    fn request(id: u64) -> RequestId {
+        RequestId::from_json(&id.to_string())
     }
 
-    fn shard(&self, id: &SessionId) -> std::sync::MutexGuard<'_, Shard> {
-        let index = self.hasher.hash_one(id) as usize % SHARDS;
-        self.shards[index].lock().expect("no panic while holding it")
+    #[tokio::test]
+    async fn p8_a_request_whose_task_panics_is_not_counted_any_more() {
+        let live = Arc::new(Live::new(session()));
+        let entered = live.enter_requests(&[request(1), request(2)], 2).unwrap();
+        assert_eq!(live.enter_requests(&[request(3)], 2).unwrap_err(), Refused::TooMany);
+        let panics = std::panic::AssertUnwindSafe(async move {
+            let _entered = entered;
+            std::panic::resume_unwind(Box::new("a panic"));
+        });
+        assert!(futures::FutureExt::catch_unwind(panics).await.is_err());
+        assert!(!live.runs_anything());
+    }
+
+    #[tokio::test]
+    async fn who_leaves_late_does_not_take_the_next_one_along() {
+        let live = Arc::new(Live::new(session()));
+        let twice = live.enter_requests(&[request(1), request(1)], 2);
+        assert_eq!(twice.unwrap_err(), Refused::Duplicate);
+        assert!(!live.runs_anything());
+        let mut first = live.enter_requests(&[request(1)], 2).unwrap();
+        let first = first.pop().unwrap();
+        live.state().running.clear();
+        let _second = live.enter_requests(&[request(1)], 2).unwrap();
+        drop(first);
+        assert!(live.runs_anything());
+    }
+
+    #[tokio::test]
+    async fn a_session_with_a_running_request_is_in_use() {
+        let live = Arc::new(Live::new(session()));
+        assert!(!live.take_used(), "it was only looked up");
+        let running = live.enter_requests(&[request(1)], 1).unwrap();
+        assert!(live.take_used());
+        drop(running);
+        assert!(!live.take_used());
+    }
+
+    #[tokio::test]
+    async fn a_pump_that_ended_late_leaves_its_successor_alone() {
+        let live = Arc::new(Live::new(session()));
+        let key = StreamKey { session: live.id.clone(), stream: StreamId::get() };
+        let framing = Framing { primes: true, retry: Duration::ZERO };
+        let stream = LocalStream::new(key.clone(), framing, Buffer { events_max: 8, bytes_max: 8 });
+        let stream = Arc::new(stream);
+        live.enter_stream(&stream, 1, false);
+        assert!(live.start_pump(&key.stream).is_none(), "nobody holds it yet");
+        stream.bound(Fence(7), &empty_tail(EventNumber::default()), &Opening::default());
+        let first = live.start_pump(&key.stream).unwrap();
+        assert_eq!(first.fence, Fence(7));
+        live.stop_pump();
+        let second = live.start_pump(&key.stream).unwrap();
+        drop(first);
+        assert!(live.is_pumped() && !second.stop.is_cancelled());
+        drop(second);
+        assert!(!live.is_pumped());
     }
 }

@@ -1,7 +1,7 @@
 //! What this node and the others send each other, numbered, so that a lost message is noticed: it
 //! delays an event by a second or two, and silence costs nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -13,13 +13,17 @@ use crate::ports::{Bus, BusError, Envelope, Lane, Parcel};
 /// For how long after the last message its number is repeated.
 const RECENT: Duration = Duration::from_secs(5);
 
+/// For how long after it, if the bus did not take it, or does not take its number: as long as a receiver may
+/// not have heard of it, but not for ever if there is none.
+const UNHEARD: Duration = Duration::from_secs(120);
+
 /// Numbers what goes out, and looks at the numbers of what comes in.
 #[derive(Debug)]
 pub(super) struct Mail {
     node: NodeId,
     bus: Arc<dyn Bus>,
     /// By receiver; `None` is everybody.
-    sent: Mutex<HashMap<Option<NodeId>, Sent>>,
+    sent: Mutex<BTreeMap<Option<NodeId>, Sent>>,
     received: Mutex<HashMap<(NodeId, Lane), u64>>,
 }
 
@@ -27,6 +31,14 @@ pub(super) struct Mail {
 struct Sent {
     number: u64,
     at: Instant,
+    /// Since when the bus has taken all that there was.
+    heard: Option<Instant>,
+}
+
+impl Sent {
+    fn is_recent(&self, now: Instant) -> bool {
+        self.heard.map_or(now < self.at + UNHEARD, |heard| now < self.at.max(heard) + RECENT)
+    }
 }
 
 /// What a parcel's number tells.
@@ -46,13 +58,27 @@ impl Mail {
     /// Hands an envelope to one node, at most once.
     pub(super) async fn send(&self, to: &NodeId, envelope: Envelope) -> Result<(), BusError> {
         let number = self.next(Some(to));
-        self.bus.send(to, self.parcel(Lane::Direct, number, envelope)).await
+        let sent = self.bus.send(to, self.parcel(Lane::Direct, number, envelope)).await;
+        self.sent(Some(to), number, sent)
     }
 
     /// Hands an envelope to every other node, at most once each.
     pub(super) async fn announce(&self, envelope: Envelope) -> Result<(), BusError> {
         let number = self.next(None);
-        self.bus.announce(self.parcel(Lane::All, number, envelope)).await
+        let sent = self.bus.announce(self.parcel(Lane::All, number, envelope)).await;
+        self.sent(None, number, sent)
+    }
+
+    /// Notes whether the bus took a message or the last number.
+    fn sent(&self, to: Option<&NodeId>, number: u64, sent: Result<(), BusError>) -> Result<(), BusError> {
+        if let Some(last) = lock(&self.sent).get_mut(&to.cloned()) {
+            match sent {
+                Ok(()) if last.number == number => _ = last.heard.get_or_insert_with(Instant::now),
+                Ok(()) => {}
+                Err(_) => last.heard = None,
+            }
+        }
+        sent
     }
 
     /// Repeats the last numbers while traffic is recent.
@@ -60,15 +86,17 @@ impl Mail {
         let now = Instant::now();
         let recent: Vec<_> = {
             let sent = lock(&self.sent);
-            let recent = sent.iter().filter(|(_, last)| now < last.at + RECENT);
+            let recent = sent.iter().filter(|(_, last)| last.is_recent(now));
             recent.map(|(to, last)| (to.clone(), last.number)).collect()
         };
         for (to, number) in recent {
             // A lost tally is made good by the next one.
-            let _ = match to {
-                Some(to) => self.bus.send(&to, self.parcel(Lane::Direct, number, Envelope::Tally)).await,
-                None => self.bus.announce(self.parcel(Lane::All, number, Envelope::Tally)).await,
+            let tally = |lane| self.parcel(lane, number, Envelope::Tally);
+            let sent = match &to {
+                Some(to) => self.bus.send(to, tally(Lane::Direct)).await,
+                None => self.bus.announce(tally(Lane::All)).await,
             };
+            let _ = self.sent(to.as_ref(), number, sent);
         }
     }
 
@@ -99,8 +127,10 @@ impl Mail {
 
     fn next(&self, to: Option<&NodeId>) -> u64 {
         let mut sent = lock(&self.sent);
-        let last = sent.entry(to.cloned()).or_insert(Sent { number: 0, at: Instant::now() });
-        *last = Sent { number: last.number + 1, at: Instant::now() };
+        let now = Instant::now();
+        let last = sent.entry(to.cloned()).or_insert(Sent { number: 0, at: now, heard: Some(now) });
+        last.number += 1;
+        last.at = now;
         last.number
     }
 
@@ -160,6 +190,32 @@ mod tests {
         let _before = inbox.messages.recv().await.unwrap();
         one.announce(ended()).await.unwrap();
         assert_eq!(other.arrived(&inbox.messages.recv().await.unwrap()), Arrival::Next);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_number_that_the_bus_did_not_take_is_repeated_until_it_does() {
+        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(16));
+        let [one, other] = ["a", "b"].map(NodeId::incarnate);
+        let (one, other) = (Mail::new(one, bus.clone()), Mail::new(other, bus.clone()));
+        one.send(&other.node, ended()).await.unwrap_err();
+        for _ in 0..5 {
+            tokio::time::advance(RECENT).await;
+            one.tally().await;
+        }
+        let mut inbox = bus.open_inbox(&other.node).await.unwrap();
+        one.tally().await;
+        assert_eq!(other.arrived(&inbox.messages.try_recv().unwrap()), Arrival::AfterGap);
+        one.tally().await;
+        inbox.messages.try_recv().unwrap();
+        tokio::time::advance(RECENT).await;
+        one.tally().await;
+        assert!(inbox.messages.try_recv().is_err(), "it was heard");
+        drop(inbox);
+        one.send(&other.node, ended()).await.unwrap_err();
+        tokio::time::advance(UNHEARD).await;
+        let _inbox = bus.open_inbox(&other.node).await.unwrap();
+        one.tally().await;
+        assert!(lock(&one.sent).values().all(|last| last.heard.is_none()), "nobody is waited for for ever");
     }
 
     #[tokio::test]

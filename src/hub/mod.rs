@@ -11,9 +11,11 @@ mod deadline;
 mod deliver;
 mod error;
 mod exchange;
+mod farewell;
 mod inbox;
 mod janitor;
 mod live;
+mod loss;
 mod mail;
 mod modern;
 mod nodes;
@@ -22,6 +24,7 @@ mod operate;
 mod outlet;
 mod post;
 mod pump;
+mod registry;
 mod reopen;
 mod resync;
 mod server;
@@ -30,7 +33,7 @@ mod stream;
 mod takeover;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -46,12 +49,12 @@ pub use outlet::Buffer;
 pub use post::{Form, Reply};
 pub use server::{AnswerPolicy, Server, Servers, SessionPolicy};
 
-use crate::domain::{Limit, NodeId, Principal, StreamKind};
+use crate::domain::{Entropy, Limit, NodeId, Principal, RequestId, StreamId, StreamKind};
 use crate::lifecycle::Tasks;
 use crate::ports::{Bus, SessionStore};
 use crate::telemetry::{Gauged, Metrics};
-use live::Registry;
 use outlet::Outlet;
+use registry::Registry;
 
 /// Limits and times of the use cases; the keys of `docs/configuration.md` carry the same names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,13 +116,6 @@ pub struct RequestsConfig {
     pub cancel_grace: Duration,
 }
 
-impl RequestsConfig {
-    /// How long a request may stand in the shared state.
-    fn record_lifetime(&self) -> Duration {
-        self.timeout_max + self.cancel_grace
-    }
-}
-
 /// Who calls, and what of their headers goes on to the upstream.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -143,6 +139,8 @@ struct Inner {
     nodes: nodes::Nodes,
     /// Asks for a look at all streams: something may have been missed.
     resync: tokio::sync::Notify,
+    /// The store's time in ms when hints were last looked for because some may have been lost.
+    hints_looked_ms: AtomicU64,
     servers: Servers,
     metrics: Metrics,
     tasks: Tasks,
@@ -151,9 +149,10 @@ struct Inner {
     streams: AtomicUsize,
     releases: body::Releases,
     graces: janitor::Graces,
-    closes: Arc<tokio::sync::Semaphore>,
+    farewells: farewell::Farewells,
     /// Streams that are being bound.
     attaches: tokio::sync::Semaphore,
+    entropy: Entropy,
     /// Fires when running requests have to end, answered or not.
     abandon: CancellationToken,
 }
@@ -168,6 +167,8 @@ pub struct Parts {
     pub servers: Servers,
     pub metrics: Metrics,
     pub tasks: Tasks,
+    /// Where session and stream ids come from.
+    pub entropy: Entropy,
 }
 
 impl Hub {
@@ -177,10 +178,12 @@ impl Hub {
         let inner = Inner {
             attaches: tokio::sync::Semaphore::new(parts.config.attaches_max),
             registry: Registry::new(parts.config.cache_ttl),
+            farewells: farewell::Farewells::new(&parts.servers),
             config: parts.config,
             mail: mail::Mail::new(parts.node.clone(), parts.bus.clone()),
             nodes: nodes::Nodes::default(),
             resync: tokio::sync::Notify::new(),
+            hints_looked_ms: AtomicU64::new(0),
             node: parts.node,
             store: parts.store,
             bus: parts.bus,
@@ -191,7 +194,7 @@ impl Hub {
             streams: AtomicUsize::new(0),
             releases: body::Releases::default(),
             graces: janitor::Graces::default(),
-            closes: Arc::new(tokio::sync::Semaphore::new(close::CLOSES_AT_ONCE)),
+            entropy: parts.entropy,
             abandon: CancellationToken::new(),
         };
         let hub = Self { inner: Arc::new(inner) };
@@ -199,6 +202,7 @@ impl Hub {
         hub.inner.tasks.spawn_until_stopped(hub.clone().keep_lease());
         hub.inner.tasks.spawn_until_stopped(hub.clone().keep_tally());
         hub.inner.tasks.spawn_until_stopped(hub.clone().keep_in_sync());
+        hub.inner.tasks.spawn_until_stopped(hub.clone().keep_streams());
         hub.inner.tasks.spawn_until_stopped(hub.clone().keep_house());
         // Not dropped at the stop: what is released last is released too.
         hub.inner.tasks.spawn(hub.clone().release_streams());
@@ -242,6 +246,10 @@ impl Hub {
 
     fn store(&self) -> &dyn SessionStore {
         &*self.inner.store
+    }
+
+    fn post_stream(&self, requests: &[RequestId]) -> StreamId {
+        StreamId::post(requests, self.inner.entropy.draw())
     }
 
     fn outlet(&self) -> Outlet {

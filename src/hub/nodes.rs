@@ -2,7 +2,7 @@
 //! has been healthy for a whole lease, and no answer on the bus. What follows from it (stealing) is
 //! guarded by fences, so that a mistake costs time and nothing else.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -36,8 +36,8 @@ pub(super) struct Nodes {
 pub(super) struct Known {
     alive: BTreeSet<NodeId>,
     /// Without a lease, and since when; not proven dead.
-    missing: HashMap<NodeId, Instant>,
-    pub(super) dead: HashMap<NodeId, Instant>,
+    missing: BTreeMap<NodeId, Instant>,
+    pub(super) dead: BTreeMap<NodeId, Instant>,
     /// Since when this node's own beats have come through.
     pub(super) healthy_since: Option<Instant>,
     pub(super) beaten: bool,
@@ -155,10 +155,16 @@ impl Hub {
         nodes.hears();
         let renewed = Lease { node, lifetime: lease, facts: self.facts() };
         match tokio::time::timeout(lease / 2, self.store().beat(&renewed)).await {
+            // It was on its way when the lease was given back.
+            Ok(Ok(_)) if nodes.lock().left => self.leave().await,
             Ok(Ok(beat)) => {
                 if nodes.beaten(&beat) {
                     tracing::warn!("this node's lease had run out: others may have taken its place");
                     self.inner.mail.forget_received();
+                    self.inner.resync.notify_one();
+                }
+                if beat.shaken {
+                    tracing::warn!("the session store may have forgotten something: the logs are read again");
                     self.inner.resync.notify_one();
                 }
                 self.inner.metrics.nodes(beat.alive.len());
@@ -176,8 +182,12 @@ impl Hub {
 
     async fn bury_the_dead(&self, lease: Duration) {
         let mut found = false;
-        for (node, missing_for) in self.inner.nodes.suspects(lease) {
+        // All at once: those that say nothing must not hold up this node's own beat.
+        let asked = self.inner.nodes.suspects(lease).into_iter().map(async |(node, missing_for)| {
             let answer = self.inner.bus.ping(&node, lease / BEATS).await;
+            (node, missing_for, answer)
+        });
+        for (node, missing_for, answer) in futures::future::join_all(asked).await {
             let dead = match answer {
                 Ok(()) => {
                     self.tell_of_no_lease(&node).await;
@@ -233,7 +243,7 @@ mod tests {
     use super::*;
 
     fn beat(alive: &[&NodeId], lapsed: bool) -> Beat {
-        Beat { alive: alive.iter().copied().cloned().collect(), lapsed, now_ms: 1 }
+        Beat { alive: alive.iter().copied().cloned().collect(), lapsed, shaken: false, now_ms: 1 }
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,10 +2,10 @@
 //! ours. Over HTTP+SSE the session is older than its `initialize`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use tokio::sync::oneshot;
 
 use super::attach::{Attachment, Wanted};
 use super::live::Live;
@@ -13,10 +13,10 @@ use super::post::Reply;
 use super::server::{Server, SessionPolicy};
 use super::{Caller, Error, Hub};
 use crate::domain::{
-    ClientFacts, EventId, Fence, Limit, RequestId, SessionId, SessionPart, StreamId, StreamKey, Transport,
+    ClientFacts, EventId, Limit, RequestId, SessionId, SessionPart, StreamId, StreamKey, Transport,
     UpstreamHandle,
 };
-use crate::ports::{Append, Appended, Begin, Begun, Opened, Producer, Updated};
+use crate::ports::{Begin, Begun, Opened, Updated};
 use crate::protocol::era::Refusal;
 use crate::protocol::jsonrpc::{self, Id, Message, codes};
 use crate::protocol::legacy;
@@ -44,15 +44,30 @@ pub(super) struct Handshake {
     pub agreed: Option<(UpstreamHandle, ClientFacts)>,
 }
 
-/// How long an operator's message waits for a store that is away.
-const OPERATORS_PATIENCE: Duration = Duration::from_secs(2);
-
 impl Hub {
-    /// A Streamable HTTP client's `initialize`.
+    /// A Streamable HTTP client's `initialize`. It is a task of its own: what was opened for a client that
+    /// went meanwhile is ended, here and upstream.
     ///
     /// # Errors
     /// As [`Error`] says; an error of the upstream's own is no failure but an answer.
     pub async fn initialize(
+        &self,
+        server: &Arc<Server>,
+        caller: &Caller,
+        request: &Message,
+    ) -> Result<Opening, Error> {
+        let (send, opening) = oneshot::channel();
+        let (hub, server, caller, request) = (self.clone(), server.clone(), caller.clone(), request.clone());
+        self.inner.tasks.spawn(async move {
+            let opening = hub.initialize_now(&server, &caller, &request).await;
+            if let Err(Ok(Opening { session: Some(id), .. })) = send.send(opening) {
+                hub.close_quietly(&id).await;
+            }
+        });
+        opening.await.unwrap_or(Err(Error::Abandoned("the gateway could not finish it")))
+    }
+
+    async fn initialize_now(
         &self,
         server: &Arc<Server>,
         caller: &Caller,
@@ -113,7 +128,7 @@ impl Hub {
         self.inner.tasks.spawn(async move {
             let _gauge = hub.inner.metrics.exchange();
             let payload = hub.answer_initialize(&server, &live, &caller, &request).await;
-            // As long as its record says that an answer will come.
+            // As long as the record lives: nobody else has the answer (P4).
             hub.append_within(server.requests.timeout_max, stream, payload, Some((id, fence))).await;
         });
         Ok(Reply::Accepted)
@@ -208,7 +223,7 @@ impl Hub {
     }
 
     async fn open(&self, server: &Server, caller: &Caller, transport: Transport) -> Result<SessionId, Error> {
-        let id = SessionId::mint();
+        let id = SessionId::mint_from(&self.inner.entropy);
         match self.store().open(&id, &server.name, &caller.principal, transport).await? {
             Opened::Owned(owner) if owner == caller.principal => {
                 self.inner.metrics.session_opened(transport);
@@ -322,37 +337,7 @@ impl Hub {
     async fn keep_earlier(&self, live: &Arc<Live>, stream: StreamId, earlier: &[Message]) {
         for message in earlier {
             let to = StreamKey { session: live.id.clone(), stream: stream.clone() };
-            self.append_within(self.inner.config.own_timeout, to, message.raw().clone(), None).await;
-        }
-    }
-
-    /// Appends a message that comes alone and was asked for by an operator.
-    pub(super) async fn append_alone(&self, to: StreamKey, payload: Bytes) -> Result<(), Error> {
-        let producer = Producer { id: fastrand::u64(..), sequence: 1 };
-        let append =
-            Append { to, payload, producer, request: None, last: false, upstream_event: None, reader: None };
-        let until = tokio::time::Instant::now() + OPERATORS_PATIENCE;
-        match self.append(&append, until).await? {
-            Appended::Logged { .. } => Ok(()),
-            Appended::Gone | Appended::Ended | Appended::StaleFence => Err(Error::NoSession),
-        }
-    }
-
-    /// Appends a message that comes alone; with a request, as its last. A store that is away is asked
-    /// again for so long.
-    pub(super) async fn append_within(
-        &self,
-        patience: Duration,
-        to: StreamKey,
-        payload: Bytes,
-        request: Option<(RequestId, Fence)>,
-    ) {
-        let producer = Producer { id: fastrand::u64(..), sequence: 1 };
-        let last = request.is_some();
-        let append = Append { to, payload, producer, request, last, upstream_event: None, reader: None };
-        let until = tokio::time::Instant::now() + patience;
-        if let Err(error) = self.append(&append, until).await {
-            tracing::error!(stream = %append.to, %error, "a message could not be logged");
+            self.append_once(to, message.raw().clone(), None).await;
         }
     }
 }

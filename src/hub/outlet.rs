@@ -120,6 +120,13 @@ impl Outlet {
         now.saturating_duration_since(self.lock().last_event)
     }
 
+    /// A frame went past it, straight to the socket.
+    pub(super) fn passed(&self) {
+        let mut state = self.lock();
+        state.last_write = Instant::now();
+        state.last_event = state.last_write;
+    }
+
     /// The next frame; `None` once ended and empty.
     pub(super) fn poll_next(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
         let mut state = self.lock();

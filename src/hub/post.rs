@@ -127,17 +127,28 @@ impl Hub {
         let ids: Vec<_> =
             requests.iter().filter_map(Message::id).map(|id| RequestId::from_json(id.as_json())).collect();
         let entered = live.enter_requests(&ids, self.inner.config.requests_per_session_max);
-        let cancels = entered.map_err(|refused| match refused {
+        let entered = entered.map_err(|refused| match refused {
             Refused::TooMany => self.limit(Limit::RequestsPerSession),
             Refused::Duplicate => Error::Duplicate(ids[0].clone()),
         })?;
         let calls = requests
             .iter()
-            .zip(cancels)
-            .map(|(request, cancel)| Call::in_session(self, server, live, request, &caller.headers, cancel))
+            .zip(&entered)
+            .map(|(request, entered)| {
+                Call::in_session(self, server, live, request, &caller.headers, entered.cancel())
+            })
             .collect();
         let (reply, answer) = oneshot::channel();
-        let asked = Asked { requests: ids, calls, form, batch, primes, times: server.requests.clone() };
+        let asked = Asked {
+            requests: ids,
+            calls,
+            entered: entered.into_iter().map(Some).collect(),
+            form,
+            batch,
+            primes,
+            times: server.requests.clone(),
+            lifetime: server.requests.timeout_max + server.requests.cancel_grace,
+        };
         let exchange = Exchange::new(self, live, asked, reply);
         self.inner.tasks.spawn(exchange.run());
         answer.await.unwrap_or(Err(Error::Abandoned("the gateway could not finish it")))
@@ -151,8 +162,7 @@ impl Hub {
         caller: &Caller,
         message: &Message,
     ) -> Result<(), Error> {
-        let raw = message.raw().clone();
-        let said = self.notify_in_session(server, live, raw, &caller.headers).await;
+        // First: it ends here in time, whatever its server makes of it.
         if message.method() == Some("notifications/cancelled")
             && let Some(id) = message.params().and_then(legacy::cancelled_request)
         {
@@ -163,7 +173,8 @@ impl Hub {
                 let _ = self.inner.mail.announce(cancelled).await;
             }
         }
-        match said {
+        let raw = message.raw().clone();
+        match self.notify_in_session(server, live, raw, &caller.headers).await {
             // Late or unknown to the upstream: dropped there, counted here (P4).
             Err(Error::Upstream(upstream::Error::Refused { status, .. }))
                 if message.is_response() && status == StatusCode::BAD_REQUEST =>

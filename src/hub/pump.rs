@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::live::Live;
 use super::server::Server;
 use super::{Error, Hub};
-use crate::domain::{Fence, StreamId, StreamKey, StreamKind, UpstreamHandle};
-use crate::ports::{Append, Appended, Envelope, Producer};
+use crate::domain::{Fence, Payload, StreamId, StreamKey, StreamKind, UpstreamHandle};
+use crate::ports::{Append, Appended, Envelope, Producer, Reader};
 use crate::upstream;
 
 /// A stream that lasted this long was a good one: back-off starts anew.
@@ -58,7 +58,7 @@ impl Hub {
         if handle.session.is_none() || to.kind() == StreamKind::Post {
             return;
         }
-        let Some(stop) = live.start_pump() else { return };
+        let Some(pumping) = live.start_pump(to) else { return };
         let (hub, server, live, to) = (self.clone(), server.clone(), live.clone(), to.clone());
         self.inner.tasks.spawn_until_stopped(async move {
             let pump = Pump {
@@ -67,11 +67,14 @@ impl Hub {
                 live,
                 to,
                 producer: Producer { id: fastrand::u64(..), sequence: 0 },
-                from,
-                fence: None,
+                reached: from.as_deref().and_then(Reached::from_text),
+                logged: from,
+                fence: pumping.fence,
             };
             // Dropping it at any await loses at most what it had not appended: the upstream's log has it.
+            let stop = pumping.stop.clone();
             stop.run_until_cancelled(pump.run()).await;
+            drop(pumping);
         });
     }
 }
@@ -82,50 +85,80 @@ struct Pump {
     live: Arc<Live>,
     to: StreamId,
     producer: Producer,
-    /// Where whoever read it before had come to.
-    from: Option<String>,
+    /// Where the upstream's stream can be resumed.
+    reached: Option<Reached>,
+    /// What the log says of where it was read to.
+    logged: Option<String>,
     /// The newest binding here under which it has read.
-    fence: Option<Fence>,
+    fence: Fence,
+}
+
+/// How far an upstream's own stream was read. It means nothing in another session of the upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Reached {
+    generation: u64,
+    event: String,
+}
+
+impl Reached {
+    /// As the shared state keeps it.
+    fn to_text(&self) -> String {
+        format!("{}.{}", self.generation, self.event)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let (generation, event) = text.split_once('.')?;
+        Some(Self { generation: generation.parse().ok()?, event: event.to_owned() })
+    }
 }
 
 enum Broke {
     /// The upstream offers no such stream, or the session ended.
     ForGood,
+    /// Another reader came further, or the stream is somebody else's by now.
+    Overtaken,
     Again,
 }
 
 impl Pump {
     async fn run(mut self) {
-        self.reader();
-        let mut position = self.from.take();
         let mut failures = 0;
         loop {
             let started = Instant::now();
-            let retry = match self.read(&mut position).await {
+            let retry = match self.read().await {
                 Ok(retry) => retry,
-                Err(Broke::ForGood) => break,
+                Err(Broke::ForGood) => return,
+                // If the stream is still held here, the log says where to go on.
+                Err(Broke::Overtaken) => {
+                    if let Some(stream) = self.live.holder(&self.to) {
+                        self.hub.close_gap(&self.live, &stream);
+                    }
+                    return;
+                }
                 Err(Broke::Again) => None,
             };
             failures = if started.elapsed() >= GOOD_AFTER { 0 } else { failures + 1 };
             tokio::time::sleep(self.server.upstream.reconnect_delay(failures, retry)).await;
         }
-        self.live.pump_ended();
     }
 
     /// Reads on under the last binding when the client went: somebody may come back.
-    fn reader(&mut self) -> Option<Fence> {
-        self.fence = self.fence.max(self.live.holder(&self.to).and_then(|stream| stream.fence()));
-        self.fence
+    fn reader(&mut self) -> Reader {
+        let held = self.live.holder(&self.to).and_then(|stream| stream.fence());
+        self.fence = held.map_or(self.fence, |held| held.max(self.fence));
+        Reader { fence: self.fence, after: self.logged.clone() }
     }
 
     /// Reads one connection's worth.
-    async fn read(&mut self, position: &mut Option<String>) -> Result<Option<Duration>, Broke> {
+    async fn read(&mut self) -> Result<Option<Duration>, Broke> {
         let handle = self.live.upstream().ok_or(Broke::ForGood)?;
-        let mut answers = match self.server.upstream.listen(&handle, position.as_deref()).await {
+        let generation = handle.generation;
+        self.reached.take_if(|reached| reached.generation != generation);
+        let position = self.reached.as_ref().map(|reached| &*reached.event);
+        let mut answers = match self.server.upstream.listen(&handle, position).await {
             Ok(Some(answers)) => answers,
             Ok(None) => return Err(Broke::ForGood),
             Err(upstream::Error::SessionGone { .. }) => {
-                *position = None;
                 return match self.hub.reopen(&self.server, &self.live, &handle).await {
                     Ok(_) => Ok(Some(Duration::ZERO)),
                     Err(Error::NoSession) => Err(Broke::ForGood),
@@ -133,33 +166,47 @@ impl Pump {
                 };
             }
             Err(error) => {
+                if matches!(error, upstream::Error::Refused { .. }) && self.reached.take().is_some() {
+                    tracing::warn!(session = %self.live.id, %error, "the upstream can't resume its own stream; messages may be missing");
+                }
                 tracing::debug!(session = %self.live.id, %error, "the upstream's own stream can't be opened yet");
                 return Err(Broke::Again);
             }
         };
         while let Ok(Some(answer)) = answers.next().await {
-            self.producer.sequence += 1;
-            let append = Append {
-                to: StreamKey { session: self.live.id.clone(), stream: self.to.clone() },
-                payload: answer.message.raw().clone(),
-                producer: self.producer,
-                request: None,
-                last: false,
-                upstream_event: answer.event.clone(),
-                reader: self.reader(),
-            };
-            let until = Instant::now() + self.hub.inner.config.own_timeout;
-            match self.hub.append(&append, until).await {
-                Ok(Appended::Logged { .. }) => *position = answer.event.or(position.take()),
-                Ok(Appended::Gone | Appended::Ended | Appended::StaleFence) => return Err(Broke::ForGood),
-                // Not logged: the upstream is asked for it again.
-                Err(_) => return Err(Broke::Again),
-            }
+            let reached = answer.event.map(|event| Reached { generation, event });
+            self.append(answer.message.raw().clone(), reached).await?;
         }
         let (last, retry) = answers.position();
         if let Some(last) = last {
-            *position = Some(last.to_owned());
+            self.reached = Some(Reached { generation, event: last.to_owned() });
         }
         Ok(retry)
+    }
+
+    async fn append(&mut self, payload: Payload, reached: Option<Reached>) -> Result<(), Broke> {
+        self.producer.sequence += 1;
+        let append = Append {
+            to: StreamKey { session: self.live.id.clone(), stream: self.to.clone() },
+            payload,
+            producer: self.producer,
+            request: None,
+            last: false,
+            upstream_event: reached.as_ref().map(Reached::to_text),
+            reader: Some(self.reader()),
+        };
+        let until = Instant::now() + self.hub.inner.config.own_timeout;
+        match self.hub.append(&append, until).await {
+            Ok(Appended::Logged { .. }) => {
+                if let Some(reached) = reached {
+                    (self.logged, self.reached) = (append.upstream_event, Some(reached));
+                }
+                Ok(())
+            }
+            Ok(Appended::StaleFence) => Err(Broke::Overtaken),
+            Ok(Appended::Gone | Appended::Ended) => Err(Broke::ForGood),
+            // Not logged, as far as is known: the upstream is asked for it again.
+            Err(_) => Err(Broke::Again),
+        }
     }
 }

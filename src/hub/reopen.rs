@@ -3,13 +3,15 @@
 use bytes::Bytes;
 use http::HeaderMap;
 
+use super::farewell::Unkept;
 use super::live::Live;
 use super::open::refusal;
 use super::server::Server;
 use super::{Error, Hub};
-use crate::domain::{SessionPart, UpstreamHandle};
+use crate::domain::{Limit, SessionPart, UpstreamHandle};
 use crate::ports::Updated;
-use crate::protocol::jsonrpc::codes;
+use crate::protocol::jsonrpc::{Message, codes};
+use crate::protocol::legacy;
 use crate::telemetry::Outcome;
 use crate::upstream::{self, Answers};
 
@@ -33,8 +35,20 @@ impl Hub {
         }
     }
 
-    /// The same for a notification or an answer.
+    /// The same for a notification or an answer, within the time that a request may be silent.
     pub(super) async fn notify_in_session(
+        &self,
+        server: &Server,
+        live: &Live,
+        raw: Bytes,
+        headers: &HeaderMap,
+    ) -> Result<(), Error> {
+        let notified = self.notify_or_reopen(server, live, raw, headers);
+        let notified = tokio::time::timeout(server.requests.timeout, notified).await;
+        notified.unwrap_or_else(|_| Err(server.upstream.late().into()))
+    }
+
+    async fn notify_or_reopen(
         &self,
         server: &Server,
         live: &Live,
@@ -78,24 +92,60 @@ impl Hub {
             }
         };
         self.inner.metrics.upstream_session_opened(Outcome::Ok);
+        // Whoever asked for it may stop waiting.
+        let unkept = Unkept::new(self, server, handle.clone());
         server.upstream.restore(&handle, session.log_level.as_deref(), &session.subscriptions).await;
         let updated = self.store().update(&live.id, SessionPart::Upstream(handle.clone())).await;
         match updated {
             Ok(Updated::Now(session)) => {
                 let settled = session.upstream.clone().unwrap_or_else(|| handle.clone());
                 live.set_session(*session);
-                if settled != handle {
-                    self.close_upstream(server, handle);
+                if settled == handle {
+                    unkept.keep();
                 }
                 Ok(settled)
             }
-            Ok(Updated::Gone | Updated::Full) => {
-                self.close_upstream(server, handle);
-                Err(Error::NoSession)
+            Ok(Updated::Gone | Updated::Full) => Err(Error::NoSession),
+            Err(err) => Err(err.into()),
+        }
+    }
+}
+
+/// The parameter that has to be restored if the upstream loses its session, if this request has one.
+pub(super) fn remembered(request: &Message) -> Option<String> {
+    let params = request.params()?;
+    match request.method()? {
+        "logging/setLevel" => legacy::log_level(params),
+        "resources/subscribe" | "resources/unsubscribe" => legacy::resource_uri(params),
+        _ => None,
+    }
+}
+
+impl Hub {
+    /// Keeps it, once the upstream has taken it.
+    pub(super) async fn remember(&self, live: &Live, method: &str, value: &str) {
+        let forgotten = method == "resources/unsubscribe";
+        let bytes = live.session().remembered_bytes() + value.len();
+        if !forgotten && bytes > self.inner.config.session_bytes_max {
+            self.inner.metrics.limit_hit(Limit::SessionBytes);
+            tracing::warn!(session = %live.id, "a subscription or log level is too large to be remembered");
+            return;
+        }
+        let value = value.to_owned();
+        let part = match method {
+            "logging/setLevel" => SessionPart::LogLevel(value),
+            "resources/subscribe" => SessionPart::Subscribed(value),
+            _ => SessionPart::Unsubscribed(value),
+        };
+        match self.store().update(&live.id, part).await {
+            Ok(Updated::Now(session)) => live.set_session(*session),
+            Ok(Updated::Full) => {
+                self.inner.metrics.limit_hit(Limit::SubscriptionsPerSession);
+                tracing::warn!(session = %live.id, "more subscriptions than are remembered");
             }
+            Ok(Updated::Gone) => {}
             Err(err) => {
-                self.close_upstream(server, handle);
-                Err(err.into())
+                tracing::warn!(session = %live.id, error = %err, "a subscription or log level is not remembered")
             }
         }
     }

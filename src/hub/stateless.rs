@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::call::Call;
+use super::farewell::Unkept;
 use super::post::Reply;
 use super::server::Server;
 use super::{Caller, Error, Hub};
@@ -76,24 +77,10 @@ impl Hub {
         );
         let initialize = jsonrpc::request(&Id::string("holdfast-alone"), "initialize", Some(&params));
         let handle = server.upstream.reopen(initialize, 1).await?;
-        let called = server.upstream.call(Some(&handle), raw, &caller.headers).await;
-        let guard = Ended { hub: self.clone(), server: server.clone(), handle: Some(handle) };
-        Ok(called?.with_guard(Box::new(guard)))
-    }
-}
-
-/// Ends the request's own upstream session when the answers are dropped.
-struct Ended {
-    hub: Hub,
-    server: Arc<Server>,
-    handle: Option<UpstreamHandle>,
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        if let Some(handle) = self.handle.take() {
-            self.hub.close_upstream(&self.server, handle);
-        }
+        // It ends with the answers, or before them if the client goes.
+        let own = Unkept::new(self, server, handle.clone());
+        let answers = server.upstream.call(Some(&handle), raw, &caller.headers).await?;
+        Ok(answers.with_guard(Box::new(own)))
     }
 }
 

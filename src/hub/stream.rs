@@ -3,19 +3,24 @@
 //! dropped, newer ones wait for the gap to close.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use tokio::time::Instant;
+
 use super::outlet::{Buffer, Outlet};
 use crate::domain::{Event, EventId, EventNumber, Fence, StreamKey, StreamKind};
-use crate::ports::Tail;
-use crate::protocol::sse::Frame;
+use crate::ports::{Tail, Takeover};
+use crate::protocol::sse::{Frame, retry_line};
 use crate::telemetry::StreamEnd;
 
 /// How many early events wait for a gap to close; more are read from the log again.
 const EARLY_MAX: usize = 256;
+
+/// How long after its time an answer may still be on its way.
+const OVERDUE: Duration = Duration::from_secs(1);
 
 /// What a delivery came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +61,8 @@ pub(crate) struct LocalStream {
     writer: Mutex<Writer>,
     /// Another node may hold an older, silent socket of this stream.
     older_elsewhere: AtomicBool,
+    /// How often somebody wanted its log to be read since the last time that it was.
+    looks: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -63,9 +70,25 @@ struct Writer {
     fence: Option<Fence>,
     /// A newer stream of the same name took over; this one stays open, silent (L19).
     silent: bool,
+    /// It is silent and being bound anew: what comes under a fence that it does not know may be its own.
+    promoting: bool,
+    /// The newest binding that was heard of while it was being bound.
+    newer: Option<(Fence, Takeover)>,
+    /// While it was being bound something was appended that did not travel.
+    rung: bool,
     written: EventNumber,
-    early: Vec<(Event, bool)>,
+    early: Vec<Early>,
     said_retry: bool,
+    /// When the last request that is to be answered here has run out of time.
+    answer_by: Option<Instant>,
+}
+
+/// An event that came before its predecessor, or before its stream was bound.
+#[derive(Debug)]
+struct Early {
+    fence: Fence,
+    event: Event,
+    last: bool,
 }
 
 impl LocalStream {
@@ -73,9 +96,13 @@ impl LocalStream {
         let writer = Writer {
             fence: None,
             silent: false,
+            promoting: false,
+            newer: None,
+            rung: false,
             written: EventNumber::default(),
             early: Vec::new(),
             said_retry: false,
+            answer_by: None,
         };
         Self {
             key,
@@ -83,15 +110,13 @@ impl LocalStream {
             framing,
             writer: Mutex::new(writer),
             older_elsewhere: AtomicBool::new(false),
+            looks: AtomicUsize::new(0),
         }
     }
 
     /// The stream is bound: the opening goes first, then the tail, then what arrived meanwhile.
     pub(crate) fn bound(&self, fence: Fence, tail: &Tail, opening: &Opening<'_>) -> Delivered {
         let mut writer = self.lock();
-        writer.fence = Some(fence);
-        writer.silent = false;
-        writer.written = tail.after;
         if let Some(frame) = self.first_frame(tail.after, opening.endpoint) {
             writer.said_retry = true;
             self.outlet.push_replayed(frame);
@@ -99,8 +124,23 @@ impl LocalStream {
         for notice in opening.notices {
             self.push_unlogged(notice);
         }
-        self.write_tail(&mut writer, tail);
-        self.write_early(&mut writer, 0)
+        self.bind(&mut writer, fence, tail)
+    }
+
+    fn bind(&self, writer: &mut Writer, fence: Fence, tail: &Tail) -> Delivered {
+        writer.fence = Some(fence);
+        writer.promoting = false;
+        writer.written = tail.after;
+        // What came under another fence went to the socket that was bound by it.
+        writer.early.retain(|early| early.fence == fence);
+        self.write_tail(writer, tail);
+        let delivered = self.write_early(writer, tail.events.len());
+        let newer = writer.newer.take().filter(|(newer, _)| *newer > fence);
+        writer.silent = newer.is_some();
+        if let Some((_, Takeover::Resumed)) = newer {
+            self.outlet.end(StreamEnd::Replaced);
+        }
+        if std::mem::take(&mut writer.rung) { Delivered::Gap } else { delivered }
     }
 
     /// `endpoint` on HTTP+SSE (S1), a priming event where the client knows them (L12); both name the
@@ -115,15 +155,15 @@ impl LocalStream {
         Some(Frame { id: Some(&id), event, retry: Some(self.framing.retry), data: Some(data) }.encode())
     }
 
+    /// A silent stream is about to be bound anew. False if that is under way already.
+    pub(crate) fn promote(&self) -> bool {
+        let mut writer = self.lock();
+        writer.silent && !std::mem::replace(&mut writer.promoting, true)
+    }
+
     /// A silent stream is the newest again.
     pub(crate) fn promoted(&self, fence: Fence, tail: &Tail) -> Delivered {
-        let mut writer = self.lock();
-        writer.fence = Some(fence);
-        writer.silent = false;
-        writer.written = tail.after;
-        writer.early.clear();
-        self.write_tail(&mut writer, tail);
-        Delivered::Written(tail.events.len())
+        self.bind(&mut self.lock(), fence, tail)
     }
 
     /// The log was read from the written position on: closes a gap.
@@ -138,31 +178,82 @@ impl LocalStream {
         }
     }
 
-    /// An event that was appended under the present binding.
-    pub(crate) fn deliver(&self, event: Event, last: bool) -> Delivered {
+    /// An event that was appended while the stream was bound under `fence`. If that is this one's, nobody
+    /// else got it: it is written even if a newer stream took over since.
+    pub(crate) fn deliver(&self, fence: Fence, event: Event, last: bool) -> Delivered {
         let mut writer = self.lock();
-        if writer.silent {
+        let bound = writer.fence == Some(fence);
+        if !bound && !writer.is_being_bound() {
             return Delivered::Waiting;
         }
-        if writer.fence.is_some() && event.number <= writer.written {
+        if bound && event.number <= writer.written {
             return Delivered::Duplicate;
         }
-        if writer.fence.is_some() && event.previous == writer.written {
+        if bound && event.previous == writer.written {
             self.write(&mut writer, &event, last);
             return self.write_early(&mut writer, 1);
         }
         if writer.early.len() < EARLY_MAX {
-            writer.early.push((event, last));
+            writer.early.push(Early { fence, event, last });
+        } else {
+            writer.rung = !bound;
         }
-        if writer.fence.is_some() { Delivered::Gap } else { Delivered::Waiting }
+        if bound { Delivered::Gap } else { Delivered::Waiting }
     }
 
-    /// A newer stream of the same name took over.
-    pub(crate) fn fall_silent(&self, newer: Fence) {
+    /// Something was appended under `fence` that did not travel. Whether the log is to be read now: a stream
+    /// that is being bound reads it once it is.
+    pub(crate) fn ring(&self, fence: Fence) -> bool {
         let mut writer = self.lock();
-        if writer.fence.is_some_and(|fence| fence < newer) {
-            writer.silent = true;
+        writer.rung |= writer.is_being_bound() && writer.fence != Some(fence);
+        writer.fence == Some(fence)
+    }
+
+    /// The stream was bound to another socket under `newer`.
+    pub(crate) fn give_way(&self, newer: Fence, takeover: Takeover) {
+        let mut writer = self.lock();
+        if writer.is_being_bound() {
+            // Whether that is newer shows once this one has its fence.
+            if writer.newer.is_none_or(|(known, _)| known < newer) {
+                writer.newer = Some((newer, takeover));
+            }
+        } else if writer.fence.is_some_and(|own| own < newer) {
+            match takeover {
+                Takeover::Resumed => self.outlet.end(StreamEnd::Replaced),
+                Takeover::Second => writer.silent = true,
+            }
         }
+    }
+
+    /// Until then somebody may answer on this stream.
+    pub(crate) fn answer_by(&self, at: Instant) {
+        self.lock().answer_by = Some(at);
+    }
+
+    /// Whether nobody can answer on it any more who would have by now; once.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        self.lock().answer_by.take_if(|at| now >= *at + OVERDUE).is_some()
+    }
+
+    /// Asks for its log to be read; true for the first who does, who has to do it.
+    pub(crate) fn ask_for_a_look(&self) -> bool {
+        self.looks.fetch_add(1, Ordering::AcqRel) == 0
+    }
+
+    /// How often was asked up to now.
+    pub(crate) fn looks(&self) -> usize {
+        self.looks.load(Ordering::Acquire)
+    }
+
+    /// The log was read for all who had asked; false if somebody asked since.
+    pub(crate) fn looked(&self, asked: usize) -> bool {
+        self.looks.compare_exchange(asked, 0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Something that was sent here before the stream fell silent is missing.
+    pub(crate) fn is_silent_with_a_gap(&self) -> bool {
+        let writer = self.lock();
+        writer.silent && !writer.promoting && !writer.early.is_empty()
     }
 
     pub(crate) fn has_older_elsewhere(&self) -> bool {
@@ -187,13 +278,14 @@ impl LocalStream {
         writer.fence.filter(|_| !writer.silent).map(|fence| (fence, writer.written))
     }
 
-    /// Ends the stream with a hint when to come back, as far as the client understands one.
+    /// Ends the stream with a hint when to come back, in a form that does its client no harm.
     pub(crate) fn end_with_retry(&self, end: StreamEnd, retry: Duration) {
-        let writer = self.lock();
-        let understood = self.framing.primes || self.key.stream.kind() == StreamKind::HttpSse;
-        let hint = understood.then(|| Frame { retry: Some(retry), ..Frame::default() }.encode());
-        drop(writer);
-        self.outlet.end_with(end, hint);
+        let hint = if self.framing.primes {
+            Frame { retry: Some(retry), ..Frame::default() }.encode()
+        } else {
+            retry_line(retry)
+        };
+        self.outlet.end_with(end, Some(hint));
     }
 
     /// A message outside the log: it has no id and is not repeated.
@@ -240,11 +332,11 @@ impl LocalStream {
     fn write_early(&self, writer: &mut Writer, mut written: usize) -> Delivered {
         loop {
             let position = writer.written;
-            writer.early.retain(|(event, _)| event.number > position);
-            let Some(next) = writer.early.iter().position(|(event, _)| event.previous == position) else {
+            writer.early.retain(|early| early.event.number > position);
+            let Some(next) = writer.early.iter().position(|early| early.event.previous == position) else {
                 break;
             };
-            let (event, last) = writer.early.swap_remove(next);
+            let Early { event, last, .. } = writer.early.swap_remove(next);
             self.write(writer, &event, last);
             written += 1;
         }
@@ -272,71 +364,11 @@ impl LocalStream {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::task::{Context, Poll};
-
-    use futures::task::noop_waker;
-
-    use super::*;
-    use crate::domain::{SessionId, StreamId};
-
-    fn stream() -> LocalStream {
-        let key = StreamKey { session: SessionId::mint(), stream: StreamId::get() };
-        let framing = Framing { primes: false, retry: Duration::from_secs(1) };
-        LocalStream::new(key, framing, Buffer { events_max: 64, bytes_max: 1 << 20 })
-    }
-
-    fn event(number: u64) -> Event {
-        let at = |counter| EventNumber::new(0, counter);
-        Event { number: at(number), previous: at(number - 1), payload: Bytes::from(format!("e{number}")) }
-    }
-
-    fn tail(after: u64, events: &[u64]) -> Tail {
-        Tail {
-            after: EventNumber::new(0, after),
-            events: events.iter().map(|n| event(*n)).collect(),
-            ended: false,
-        }
-    }
-
-    fn written(stream: &LocalStream) -> Vec<String> {
-        let waker = noop_waker();
-        let mut all = String::new();
-        while let Poll::Ready(Some(frame)) = stream.outlet.poll_next(&Context::from_waker(&waker)) {
-            all.push_str(std::str::from_utf8(&frame).unwrap());
-        }
-        all.lines().filter_map(|line| line.strip_prefix("data:")).map(|data| data.trim().to_owned()).collect()
-    }
-
-    #[tokio::test]
-    async fn events_go_out_once_and_in_order_whatever_order_they_come_in() {
-        let stream = stream();
-        assert_eq!(stream.deliver(event(3), false), Delivered::Waiting);
-        assert_eq!(stream.bound(Fence(1), &tail(0, &[1]), &Opening::default()), Delivered::Gap);
-        assert_eq!(stream.deliver(event(1), false), Delivered::Duplicate);
-        assert_eq!(stream.deliver(event(2), false), Delivered::Written(2));
-        assert_eq!(stream.deliver(event(5), false), Delivered::Gap);
-        assert_eq!(stream.caught_up(&tail(3, &[4])), 2);
-        assert_eq!(written(&stream), ["e1", "e2", "e3", "e4", "e5"]);
-    }
-
-    #[tokio::test]
-    async fn the_last_event_ends_the_stream() {
-        let stream = stream();
-        stream.bound(Fence(1), &tail(0, &[]), &Opening::default());
-        stream.deliver(event(1), true);
-        assert_eq!(stream.outlet.ended(), Some(StreamEnd::Finished));
-        assert_eq!(written(&stream), ["e1"]);
-    }
-
-    #[tokio::test]
-    async fn a_stream_that_was_taken_over_is_silent() {
-        let stream = stream();
-        stream.bound(Fence(1), &tail(0, &[]), &Opening::default());
-        stream.fall_silent(Fence(2));
-        assert_eq!(stream.deliver(event(1), false), Delivered::Waiting);
-        assert!(stream.is_silent());
-        assert!(written(&stream).is_empty());
+impl Writer {
+    const fn is_being_bound(&self) -> bool {
+        self.fence.is_none() || self.promoting
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,11 @@
 //! The only place that spawns. Nothing is spawned and forgotten: each task is counted, can hear the
 //! stop token, and is waited for at the end.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -16,11 +19,15 @@ pub enum Ending {
     },
 }
 
+/// What every task passes through before it runs.
+type Wrap = dyn Fn(BoxFuture<'static, ()>) -> BoxFuture<'static, ()> + Send + Sync;
+
 /// Spawns, counts and waits. Clones share one set of tasks and one stop token.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    wrap: Option<Arc<Wrap>>,
 }
 
 impl Tasks {
@@ -29,13 +36,24 @@ impl Tasks {
         Self::default()
     }
 
+    /// Every task passes through `wrap`: how a simulation freezes and kills a node.
+    #[must_use]
+    pub fn through(
+        wrap: impl Fn(BoxFuture<'static, ()>) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) -> Self {
+        Self { wrap: Some(Arc::new(wrap)), ..Self::default() }
+    }
+
     /// Runs `task` until it ends by itself. It is expected to end soon after [`Self::stopped`].
     #[expect(clippy::disallowed_methods, reason = "this is the place that the lint points to")]
     pub fn spawn<F>(&self, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        drop(tokio::spawn(self.tracker.track_future(task)));
+        drop(match &self.wrap {
+            None => tokio::spawn(self.tracker.track_future(task)),
+            Some(wrap) => tokio::spawn(self.tracker.track_future(wrap(Box::pin(task)))),
+        });
     }
 
     /// Runs `task` until it ends or the stop token fires, whichever is first: for tasks that may be
@@ -70,6 +88,12 @@ impl Tasks {
             Ok(()) => Ending::Clean,
             Err(_) => Ending::Forced { left: self.tracker.len() },
         }
+    }
+}
+
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tasks").field("running", &self.running()).finish_non_exhaustive()
     }
 }
 

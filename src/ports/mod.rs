@@ -14,7 +14,7 @@ pub use inspect::{Inspected, SEEN_EVENTS, SeenStream};
 pub use node::{Beat, Lease, SeenNode};
 pub use store::{
     Append, Appended, Attach, Attached, Begin, Begun, Bounds, CloseIf, Closed, Durability, LogBounds, Mark,
-    Opened, Page, Producer, Query, SessionStore, Steal, Stolen, StoreError, Tail, Updated,
+    Opened, Page, Producer, Query, Reader, SessionStore, Steal, Stolen, StoreError, Tail, Updated,
 };
 
 /// A port call boxes one future.

@@ -21,6 +21,9 @@ pub struct Beat {
     pub alive: Vec<NodeId>,
     /// The caller's own lease had ended before this beat: others may have taken it for dead.
     pub lapsed: bool,
+    /// Since the last beat the store may have forgotten what it acknowledged, bindings too: another
+    /// server took over, or it was away.
+    pub shaken: bool,
     /// The store's time in ms.
     pub now_ms: u64,
 }

@@ -120,9 +120,18 @@ pub struct Append {
     pub last: bool,
     /// The upstream's event id that came with it: where its stream can be resumed.
     pub upstream_event: Option<String>,
-    /// For what the upstream said unasked: the fence of the binding under which its stream is read.
-    /// Refused once the stream was bound anew: whoever holds it now reads.
-    pub reader: Option<Fence>,
+    /// For what the upstream said unasked: who reads its stream.
+    pub reader: Option<Reader>,
+}
+
+/// Who reads the upstream's own stream. Refused is one that was overtaken: by a newer binding of the
+/// stream, whose holder reads now, or by another reader that came further.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reader {
+    /// Of the binding under which it reads.
+    pub fence: Fence,
+    /// The last upstream event that was appended before this one, if any was.
+    pub after: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,20 +144,23 @@ pub enum Appended {
         /// No record is left on this POST's stream: nothing will follow this event.
         ended: bool,
     },
-    /// The request has another runner by now, or ended; or the upstream's stream another reader.
+    /// The request has another runner by now, or ended; or the upstream's stream has another reader.
     StaleFence,
     /// The stream's last answer was appended before.
     Ended,
     Gone,
 }
 
-/// Remembers how far the upstream's answer was read, when no message came with its event id.
+/// Remembers how far the upstream's answer was read, when no message came with its event id. Nothing
+/// changes if something was appended since: the position is older.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     pub stream: StreamKey,
     pub request: RequestId,
     /// The runner's; under any other nothing changes.
     pub fence: Fence,
+    /// Who appends, with the number of its last append (0: nothing yet).
+    pub producer: Producer,
     pub upstream_event: String,
 }
 

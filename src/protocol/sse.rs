@@ -12,8 +12,19 @@ use bytes::Bytes;
 
 pub use self::decode::{Decoder, Event, TooLong};
 
-/// A comment that keeps a quiet connection open and says nothing (M6).
-pub const KEEP_ALIVE: &[u8] = b":\n\n";
+/// A comment that keeps a quiet connection open and says nothing (M6). No blank line follows it: httpx-sse, which
+/// Python's clients read with, makes an event with empty data of any blank line once it has seen an id, and clients
+/// from before 2025-11-25 choke on that (L12).
+pub const KEEP_ALIVE: &[u8] = b":\n";
+
+/// Says how long to wait before a reconnect to clients that choke on an event without data: a `retry` counts as soon
+/// as its line is read, and without a blank line after it there is no event.
+#[must_use]
+pub fn retry_line(retry: Duration) -> Bytes {
+    let mut text = Vec::with_capacity(16);
+    field(&mut text, b"retry", retry.as_millis().to_string().as_bytes());
+    text.into()
+}
 
 /// One event to be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

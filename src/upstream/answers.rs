@@ -39,6 +39,13 @@ pub enum Heard {
     Position(String),
 }
 
+impl Heard {
+    #[must_use]
+    pub fn is_response(&self) -> bool {
+        matches!(self, Self::Message(answer) if answer.message.is_response())
+    }
+}
+
 /// How far an upstream's stream was read, so that another node can go on from there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {

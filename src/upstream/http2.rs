@@ -184,7 +184,7 @@ impl Http2 {
 }
 
 fn offered(response: Response<Incoming>, place: Place) -> Offered {
-    Offered::Http2(response.map(|body| Received::holding(body, place)))
+    Offered::Http2(response.map(|body| Received::network(body, Some(place))))
 }
 
 /// Until a connection was without requests for the idle time; then it is forgotten.

@@ -2,9 +2,12 @@
 //! the server offers it, time limits. Redirects are not followed: an address comes from the
 //! configuration only.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper_rustls::ConfigBuilderExt as _;
@@ -17,7 +20,13 @@ use super::connector::Connector;
 use super::http2::{Http2, Offered};
 use super::received::Received;
 
-pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A way to upstreams other than the network: to a server in the same process, as simulations have it.
+pub trait Transport: fmt::Debug + Send + Sync + 'static {
+    /// Sends a request, and answers once the response's head is there.
+    fn send(&self, request: Request<Full<Bytes>>) -> BoxFuture<'_, Result<Response<Received>, BoxError>>;
+}
 
 /// Limits of the connections to upstreams.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +40,17 @@ pub struct Config {
 /// A cloneable handle on the connections.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
+    way: Way,
+}
+
+#[derive(Debug, Clone)]
+enum Way {
+    Network(Arc<Network>),
+    Within(Arc<dyn Transport>),
+}
+
+#[derive(Debug)]
+struct Network {
     http1: Client<Connector, Full<Bytes>>,
     http2: Http2,
 }
@@ -55,7 +75,13 @@ impl HttpClient {
             .pool_idle_timeout(config.idle_connection_timeout)
             .build(Connector::new(http1, config.connect_timeout));
         let either = Connector::new(either, config.connect_timeout);
-        Ok(Self { http1, http2: Http2::new(either, config) })
+        Ok(Self { way: Way::Network(Arc::new(Network { http1, http2: Http2::new(either, config) })) })
+    }
+
+    /// One that never touches the network.
+    #[must_use]
+    pub fn within(transport: Arc<dyn Transport>) -> Self {
+        Self { way: Way::Within(transport) }
     }
 
     /// Sends a request and returns once the response's head is there.
@@ -63,17 +89,21 @@ impl HttpClient {
     /// # Errors
     /// If no connection can be made, or it breaks before the head.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Received>, BoxError> {
+        let (http1, http2) = match &self.way {
+            Way::Network(network) => (&network.http1, &network.http2),
+            Way::Within(transport) => return transport.send(request).await,
+        };
         let request = if is_https(request.uri()) {
             // Boxed: its state is large, and most of the futures that hold this one live long.
-            match Box::pin(self.http2.send(request)).await? {
+            match Box::pin(http2.send(request)).await? {
                 Offered::Http2(response) => return Ok(response),
                 Offered::Http1(request) => request,
             }
         } else {
             request
         };
-        let response = self.http1.request(request).await?;
-        Ok(response.map(Received::from))
+        let response = http1.request(request).await?;
+        Ok(response.map(|body| Received::network(body, None)))
     }
 }
 

@@ -15,7 +15,7 @@ mod streamable;
 pub use answers::{Answer, Answers, Heard, Position};
 pub use era::{EraPolicy, Eras};
 pub use error::Error;
-pub use http_client::{Config as HttpConfig, HttpClient};
+pub use http_client::{BoxError, Config as HttpConfig, HttpClient, Transport};
 pub use received::Received;
 pub use session::Opened;
 pub use streamable::{Config, Streamable as Upstream};

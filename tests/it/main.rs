@@ -13,4 +13,5 @@ mod harness;
 mod model;
 mod peers;
 mod servers;
+mod simulation;
 mod tidy;

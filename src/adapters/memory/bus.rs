@@ -1,8 +1,8 @@
 //! The bus between nodes of one process: an inbox each, of a bounded size. What finds an inbox full
 //! is lost, and its owner is told.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::ports::{Bus, BusError, Inbox, Parcel, PortFuture};
 #[derive(Debug)]
 pub struct MemoryBus {
     inbox_max: usize,
-    seats: RwLock<HashMap<NodeId, Seat>>,
+    seats: RwLock<BTreeMap<NodeId, Seat>>,
 }
 
 /// The other end of an inbox.
@@ -45,11 +45,11 @@ impl MemoryBus {
         Self { inbox_max: inbox_max.max(1), seats: RwLock::default() }
     }
 
-    fn seats(&self) -> RwLockReadGuard<'_, HashMap<NodeId, Seat>> {
+    fn seats(&self) -> RwLockReadGuard<'_, BTreeMap<NodeId, Seat>> {
         self.seats.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seats_mut(&self) -> RwLockWriteGuard<'_, HashMap<NodeId, Seat>> {
+    fn seats_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<NodeId, Seat>> {
         self.seats.write().unwrap_or_else(PoisonError::into_inner)
     }
 

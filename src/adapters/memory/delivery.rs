@@ -23,8 +23,9 @@ impl SessionState {
         if stream.ended_ms.is_some() {
             return Appended::Ended;
         }
-        let stale_reader =
-            append.reader.is_some_and(|reader| stream.newest.is_some_and(|newest| newest > reader));
+        let stale_reader = append.reader.is_some_and(|reader| {
+            stream.newest.is_some_and(|newest| newest > reader.fence) || stream.upstream_event != reader.after
+        });
         if append.request.is_some() && record.is_none() || stale_reader {
             return Appended::StaleFence;
         }

@@ -23,7 +23,7 @@ impl Nodes {
         let held =
             Held { ends_ms: now_ms.saturating_add(millis(lease.lifetime)), facts: lease.facts.clone() };
         let lapsed = self.leases.insert(lease.node.clone(), held).is_none();
-        Beat { alive: self.leases.keys().cloned().collect(), lapsed, now_ms }
+        Beat { alive: self.leases.keys().cloned().collect(), lapsed, shaken: false, now_ms }
     }
 
     pub(super) fn leave(&mut self, node: &NodeId) {

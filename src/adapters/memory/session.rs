@@ -256,8 +256,10 @@ impl SessionState {
     }
 
     pub(super) fn mark(&mut self, mark: &Mark) {
-        let found = self.find_record(&mark.stream.stream, &mark.request, mark.fence);
-        if let Some(index) = found {
+        let id = &mark.stream.stream;
+        let found = self.find_record(id, &mark.request, mark.fence);
+        let newest = self.streams.get(id).is_some_and(|stream| stream.is_last(mark.producer));
+        if let Some(index) = found.filter(|_| newest) {
             self.records[index].running.upstream_event = Some(mark.upstream_event.clone());
         }
     }

@@ -54,6 +54,12 @@ impl Stream {
         (producer.sequence <= last.producer.sequence).then_some(*last)
     }
 
+    /// Whether that is the number of the producer's last append (0: none).
+    pub(super) fn is_last(&self, producer: Producer) -> bool {
+        let known = self.producers.iter().find(|known| known.producer.id == producer.id);
+        known.map_or(0, |known| known.producer.sequence) == producer.sequence
+    }
+
     /// Remembers what a producer appended last; `running` requests have producers of their own.
     pub(super) fn produced(&mut self, produced: Produced, running: usize) {
         self.producers.retain(|known| known.producer.id != produced.producer.id);

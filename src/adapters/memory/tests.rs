@@ -61,7 +61,7 @@ fn append(stream: &StreamId, bytes: usize, request: Option<(RequestId, Fence)>) 
 
 fn begun(state: &mut SessionState, id: u64, lifetime_ms: u64, now_ms: u64) -> (StreamId, RequestId, Fence) {
     let request = RequestId::from_json(&id.to_string());
-    let stream = StreamId::post(std::slice::from_ref(&request));
+    let stream = StreamId::post(std::slice::from_ref(&request), fastrand::u128(..));
     let begin = Begin {
         stream: key(&stream),
         requests: vec![request.clone()],

@@ -167,7 +167,8 @@ mod tests {
     use crate::domain::EventNumber;
 
     fn key() -> impl Strategy<Value = StreamKey> {
-        let streams = [StreamId::get(), StreamId::http_sse(), StreamId::post(&[RequestId::from_json("1")])];
+        let streams =
+            [StreamId::get(), StreamId::http_sse(), StreamId::post(&[RequestId::from_json("1")], 7)];
         prop::sample::select(streams.to_vec())
             .prop_map(|stream| StreamKey { session: SessionId::mint(), stream })
     }

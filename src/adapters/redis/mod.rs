@@ -4,11 +4,15 @@
 
 mod answer;
 mod connect;
+mod link;
 mod port;
 mod presence;
 mod scripts;
+mod servers;
 mod steps;
 mod store;
+mod tls;
+mod topology;
 
 pub use connect::{Config, ConnectError};
 pub use store::RedisSessionStore;

@@ -1,10 +1,8 @@
 //! The port: each step of the trait is one of the store's.
 
-use fred::interfaces::HashesInterface as _;
-
 use super::answer::Parts;
 use super::scripts::Script;
-use super::steps::{failed, millis, text};
+use super::steps::{millis, text};
 use super::store::RedisSessionStore;
 use crate::domain::{
     Fence, NodeId, Principal, ServerName, Session, SessionId, SessionPart, StreamKey, Transport,
@@ -56,6 +54,8 @@ impl SessionStore for RedisSessionStore {
                 text(mark.request.as_json()),
                 text(&mark.fence.to_string()),
                 text(&mark.upstream_event),
+                text(&mark.producer.id.to_string()),
+                text(&mark.producer.sequence.to_string()),
             ];
             self.on_stream(&self.steps.scripts.mark, &mark.stream, arguments).await.map(|_| ())
         })
@@ -92,9 +92,14 @@ impl SessionStore for RedisSessionStore {
         Box::pin(async move {
             let touch: &Script = &self.steps.scripts.touch;
             let touched = sessions.iter().map(|id| self.steps.on_session(touch, id, None, Vec::new()));
-            let touched = futures::future::try_join_all(touched).await?;
-            let gone = sessions.iter().zip(touched).filter(|(_, answer)| answer.is_none());
-            Ok(gone.map(|(id, _)| id.clone()).collect())
+            // Those of a server that is away don't keep the others from being prolonged.
+            let mut gone = Vec::new();
+            for (id, answer) in sessions.iter().zip(futures::future::join_all(touched).await) {
+                if answer?.is_none() {
+                    gone.push(id.clone());
+                }
+            }
+            Ok(gone)
         })
     }
 
@@ -127,9 +132,9 @@ impl SessionStore for RedisSessionStore {
 
     fn hints<'a>(&'a self, server: &'a ServerName) -> PortFuture<'a, Result<Vec<(String, u64)>, StoreError>> {
         Box::pin(async move {
-            let key = self.steps.hints_key(server.as_str());
-            let given: Result<Vec<(String, u64)>, _> = self.steps.client()?.hgetall(key).await;
-            given.map_err(|error| failed(&error))
+            let keys = vec![self.steps.hints_key(server.as_str())];
+            let given = self.steps.run(&self.steps.scripts.hint, keys, vec![text("")]).await?;
+            Ok(given.rest(|given| Ok((given.text()?, given.parsed()?)))?)
         })
     }
 
@@ -141,11 +146,13 @@ impl SessionStore for RedisSessionStore {
                 text(&millis(lease.lifetime)),
                 text(&lease.facts),
             ];
-            let mut parts = self.steps.on_nodes(arguments).await?;
+            let shaken = self.steps.take_shaken();
+            let beaten = self.steps.on_nodes(arguments).await;
+            let mut parts = beaten.inspect_err(|_| self.steps.give_shaken_back(shaken))?;
             let (lapsed, now_ms) = (parts.flag()?, parts.parsed()?);
             let mut alive = parts.list()?.rest(Parts::node)?;
             alive.sort();
-            Ok(Beat { alive, lapsed, now_ms })
+            Ok(Beat { alive, lapsed, shaken, now_ms })
         })
     }
 

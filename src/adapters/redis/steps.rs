@@ -1,31 +1,34 @@
 //! Running scripts: what their failures mean, and which keys they are given.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fred::clients::Client;
 use fred::error::{Error as RedisError, ErrorKind};
-use fred::interfaces::LuaInterface as _;
-use fred::types::Value;
+use fred::interfaces::{ClientLike as _, LuaInterface as _};
+use fred::types::{ClusterHash, CustomCommand, Value};
+use fred::util::redis_keyslot;
+use tokio::time::Instant;
 
 use super::answer::{Parts, Unreadable};
-use super::presence::Presence;
+use super::link::Link;
 use super::scripts::{Script, Scripts};
+use super::servers::Servers;
+use super::topology::Elsewhere;
 use crate::domain::{SessionId, StreamId};
 use crate::ports::{Bounds, StoreError};
 
 /// What Redis says before it runs anything of a step.
-const NOT_RUN: [&str; 9] =
-    ["OOM", "READONLY", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "BUSY", "TRYAGAIN"];
+const NOT_RUN: [&str; 7] = ["OOM", "READONLY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "BUSY"];
 
-/// What a Redis that is away is given to answer.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// Between two attempts on a slot that is on its way.
+const AGAIN: Duration = Duration::from_millis(20);
 
-/// Runs steps on one Redis.
+/// Runs steps where their keys are.
 #[derive(Debug)]
 pub(super) struct Steps {
-    client: Client,
-    presence: Presence,
+    servers: Servers,
     prefix: String,
     pub(super) bounds: Bounds,
     pub(super) scripts: Scripts,
@@ -34,7 +37,7 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    pub(super) fn new(client: Client, prefix: &str, bounds: Bounds) -> Self {
+    pub(super) fn new(servers: Servers, prefix: &str, bounds: Bounds) -> Self {
         let log = bounds.log;
         let common = [
             millis(bounds.session_idle_timeout),
@@ -44,8 +47,17 @@ impl Steps {
             log.session_bytes_max.to_string(),
         ];
         let common = common.map(Value::from).to_vec();
-        let presence = Presence::watch(&client, PATIENCE);
-        Self { client, presence, prefix: prefix.to_owned(), bounds, scripts: Scripts::new(), common }
+        Self { servers, prefix: prefix.to_owned(), bounds, scripts: Scripts::new(), common }
+    }
+
+    /// Whether something may have been forgotten since this was asked last.
+    pub(super) fn take_shaken(&self) -> bool {
+        self.servers.shaken().swap(false, Ordering::Relaxed)
+    }
+
+    /// Nobody was told.
+    pub(super) fn give_shaken_back(&self, shaken: bool) {
+        self.servers.shaken().fetch_or(shaken, Ordering::Relaxed);
     }
 
     /// A step on a session, or on one of its streams. `None`: the session is gone.
@@ -88,25 +100,90 @@ impl Steps {
         format!("{}:hints:{{{server}}}", self.prefix)
     }
 
-    pub(super) fn client(&self) -> Result<&Client, StoreError> {
-        // Steps would wait for the whole timeout otherwise.
-        if self.presence.is_there() { Ok(&self.client) } else { Err(StoreError::Unavailable) }
-    }
-
     pub(super) async fn run(
         &self,
         script: &Script,
         keys: Vec<String>,
         arguments: Vec<Value>,
     ) -> Result<Parts, StoreError> {
-        let client = self.client()?;
-        let mut answer: Result<Value, _> =
-            client.evalsha(script.hash.as_str(), keys.clone(), arguments.clone()).await;
-        // After a restart, a failover or SCRIPT FLUSH it is told the whole text again.
-        if answer.as_ref().is_err_and(|error| error.details().starts_with("NOSCRIPT")) {
-            answer = client.eval(script.text.as_str(), keys, arguments).await;
+        let slot = redis_keyslot(keys.first().map(String::as_bytes).unwrap_or_default());
+        let since = Instant::now();
+        let mut way = Way { link: self.servers.of(slot).ok_or_else(|| self.away())?, asking: false };
+        // Servers that contradict each other are given time to agree.
+        let mut turned = false;
+        loop {
+            if !way.link.is_there() {
+                return Err(self.away());
+            }
+            let error = match way.tell(script, keys.clone(), arguments.clone()).await {
+                Ok(answer) => return Ok(Parts::of(answer)?),
+                Err(error) => error,
+            };
+            let Some(elsewhere) = Elsewhere::of(error.details(), &way.link.server) else {
+                if *error.kind() == ErrorKind::Timeout {
+                    way.link.doubt();
+                }
+                self.servers.doubt();
+                return Err(failed(&error));
+            };
+            let left = self.servers.timeout().saturating_sub(since.elapsed());
+            if left.is_zero() {
+                tracing::warn!(%error, "a slot of Redis is on its way for too long");
+                return Err(StoreError::Unavailable);
+            }
+            way = match elsewhere {
+                Elsewhere::Moved(server) => Way { link: self.servers.moved(slot, &server), asking: false },
+                Elsewhere::Ask(server) => Way { link: self.servers.at(&server), asking: true },
+                Elsewhere::Again => {
+                    turned = true;
+                    Way { link: self.servers.of(slot).ok_or_else(|| self.away())?, asking: false }
+                }
+            };
+            way.link.there(left).await;
+            if turned {
+                tokio::time::sleep(AGAIN).await;
+            }
+            turned = true;
         }
-        Ok(Parts::of(answer.map_err(|error| failed(&error))?)?)
+    }
+
+    fn away(&self) -> StoreError {
+        self.servers.doubt();
+        StoreError::Unavailable
+    }
+}
+
+/// Where a step is told.
+struct Way {
+    link: Arc<Link>,
+    /// The slot is not its own yet.
+    asking: bool,
+}
+
+impl Way {
+    async fn tell(
+        &self,
+        script: &Script,
+        keys: Vec<String>,
+        arguments: Vec<Value>,
+    ) -> Result<Value, RedisError> {
+        let client = self.link.client();
+        if self.asking {
+            let mut words = vec![text(&script.text), text(&keys.len().to_string())];
+            words.extend(keys.iter().map(|key| text(key)));
+            words.extend(arguments);
+            let pipeline = client.pipeline();
+            let command = |name| CustomCommand::new_static(name, ClusterHash::Random, false);
+            let () = pipeline.custom(command("ASKING"), Vec::<Value>::new()).await?;
+            let () = pipeline.custom(command("EVAL"), words).await?;
+            return pipeline.last().await;
+        }
+        let answer = client.evalsha(script.hash.as_str(), keys.clone(), arguments.clone()).await;
+        // After a restart, a failover or SCRIPT FLUSH it is told the whole text again.
+        if answer.as_ref().is_err_and(|error: &RedisError| error.details().starts_with("NOSCRIPT")) {
+            return client.eval(script.text.as_str(), keys, arguments).await;
+        }
+        answer
     }
 }
 
@@ -120,6 +197,11 @@ pub(super) fn failed(error: &RedisError) -> StoreError {
     match error.kind() {
         ErrorKind::Backpressure => StoreError::Unavailable,
         ErrorKind::Timeout | ErrorKind::IO | ErrorKind::Canceled => StoreError::Unknown,
+        // The client drops the connection, and says the same of all that was sent on it.
+        ErrorKind::Cluster => {
+            tracing::warn!(%error, "the cluster of Redis is down");
+            StoreError::Unknown
+        }
         _ => {
             tracing::error!(%error, "a step of the session store failed");
             StoreError::Unknown

@@ -33,8 +33,8 @@ impl RedisSessionStore {
     /// # Errors
     /// [`ConnectError`].
     pub async fn connect(config: &Config, bounds: Bounds) -> Result<Self, ConnectError> {
-        let client = connect(config).await?;
-        Ok(Self { steps: Steps::new(client, &config.prefix, bounds), leftover: Mutex::default() })
+        let servers = connect(config).await?;
+        Ok(Self { steps: Steps::new(servers, &config.prefix, bounds), leftover: Mutex::default() })
     }
 
     pub(super) async fn update_now(&self, id: &SessionId, part: SessionPart) -> Result<Updated, StoreError> {
@@ -124,7 +124,8 @@ impl RedisSessionStore {
             text(&fence),
             flag(append.last),
             optional(append.upstream_event.as_ref()),
-            optional(append.reader),
+            optional(append.reader.as_ref().map(|reader| reader.fence)),
+            optional(append.reader.as_ref().and_then(|reader| reader.after.as_ref())),
         ];
         let answer = self.on_stream(&self.steps.scripts.append, &append.to, arguments).await?;
         let Some((said, mut parts)) = answer else { return Ok(Appended::Gone) };
@@ -206,6 +207,8 @@ impl RedisSessionStore {
                     gone.push(text(&name));
                     ended.push(*closed);
                 }
+                // Those of other servers can be looked at.
+                Err(StoreError::Unavailable) => {}
                 // What was ended so far must be answered.
                 Err(error) => {
                     tracing::debug!(session = %id, %error, "an idle session is not ended yet");

@@ -153,7 +153,7 @@ pub(super) fn streams(s: &mut Section<'_, '_>) -> StreamsConfig {
             "idle_timeout",
             None,
             SHORTEST..=7 * DAY,
-            "Ends a stream on which no event was sent for this long. Clients that still want it resume.",
+            "Ends a stream on which no event was sent for this long, unless its client waits for an answer and would not come back for it. Clients that still want it resume.",
         ),
         retry: s.duration(
             "retry",

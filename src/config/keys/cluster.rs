@@ -7,8 +7,7 @@ use crate::config::reader::Section;
 use crate::config::settings::{ClusterConfig, NatsConfig, RedisConfig};
 use crate::config::units::Reason;
 
-pub(super) const REDIS: &str =
-    "How the Redis of `state` is used. It must run with `maxmemory-policy noeviction`.";
+pub(super) const REDIS: &str = "How the Redis of `state` is used. It must run with `maxmemory-policy noeviction`; behind Sentinels also with `min-replicas-to-write 1`, or a failover forgets what the old primary acknowledged meanwhile.";
 
 pub(super) fn redis(s: &mut Section<'_, '_>) -> RedisConfig {
     RedisConfig {
@@ -31,6 +30,7 @@ pub(super) fn redis(s: &mut Section<'_, '_>) -> RedisConfig {
             100..=1_000_000,
             "Steps of this node that may wait for an answer at once. Beyond it requests get 503.",
         ),
+        ca_file: file(s, "ca_file", "A file with PEM certificates that are trusted instead of the system's."),
     }
 }
 

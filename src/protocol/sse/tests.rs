@@ -105,6 +105,8 @@ fn l12_a_priming_event_is_surfaced() {
 fn m6_keep_alive_is_no_event() {
     check(&String::from_utf8_lossy(KEEP_ALIVE).repeat(3), &[]);
     check(&format!("data: a\n\n{}data: b\n\n", String::from_utf8_lossy(KEEP_ALIVE)), &[data("a"), data("b")]);
+    assert!(!KEEP_ALIVE.ends_with(b"\n\n"), "a blank line is an event to some");
+    assert_eq!(retry_line(Duration::from_secs(2)), &b"retry: 2000\n"[..]);
 }
 
 #[test]

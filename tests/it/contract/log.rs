@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast::domain::{EventNumber, Fence, SessionId};
-use holdfast::ports::{Append, Appended, Attached, Bounds, LogBounds, Producer};
+use holdfast::ports::{Append, Appended, Attached, Bounds, LogBounds, Producer, Reader};
 
 use super::{
     Harness, attach, begin, begun, bound, bounds, get_stream, logged, message, opened, request, texts,
@@ -153,21 +153,26 @@ pub(crate) async fn what_was_read_before_the_stream_moved_is_refused(harness: &i
     let store = harness.store(bounds()).await;
     let stream = get_stream(&opened(&*store).await);
     let (first, _) = bound(&*store, &attach(&stream, "a", None)).await;
-    let read = |fence, text| Append {
-        reader: Some(fence),
+    let read = |fence, after: Option<&str>, text| Append {
+        reader: Some(Reader { fence, after: after.map(str::to_owned) }),
         upstream_event: Some(format!("u-{text}")),
         ..message(&stream, text)
     };
-    logged(&*store, &read(first, "1")).await;
+    logged(&*store, &read(first, None, "1")).await;
+    assert_eq!(
+        store.append(&read(first, None, "1")).await.unwrap(),
+        Appended::StaleFence,
+        "another came further"
+    );
     store.release(&stream, first).await.unwrap();
-    let position = logged(&*store, &read(first, "2")).await;
+    let position = logged(&*store, &read(first, Some("u-1"), "2")).await;
     let moved = store.attach(&attach(&stream, "b", Some(position))).await.unwrap();
     let Attached::Bound { fence: second, upstream_event, last_bound, .. } = moved else {
         panic!("{moved:?}")
     };
     assert_eq!((upstream_event.as_deref(), last_bound), (Some("u-2"), Some(first)));
-    assert_eq!(store.append(&read(first, "3")).await.unwrap(), Appended::StaleFence);
-    logged(&*store, &read(second, "3")).await;
+    assert_eq!(store.append(&read(first, Some("u-2"), "3")).await.unwrap(), Appended::StaleFence);
+    logged(&*store, &read(second, Some("u-2"), "3")).await;
     let (_, tail) = bound(&*store, &attach(&stream, "b", Some(position))).await;
     assert_eq!(texts(&tail), ["3"]);
 }

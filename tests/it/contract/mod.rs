@@ -11,8 +11,11 @@ mod nats;
 mod nats_access;
 mod operate;
 mod redis;
+mod redis_access;
+mod redis_cluster;
 mod redis_faults;
 mod redis_races;
+mod redis_sentinel;
 mod running;
 mod serial;
 mod sessions;
@@ -78,7 +81,7 @@ pub(crate) fn request(id: u64) -> RequestId {
 
 pub(crate) fn begin(session: &SessionId, requests: &[RequestId]) -> Begin {
     Begin {
-        stream: StreamKey { session: session.clone(), stream: StreamId::post(requests) },
+        stream: StreamKey { session: session.clone(), stream: StreamId::post(requests, fastrand::u128(..)) },
         requests: requests.to_vec(),
         runner: node("a"),
         lifetime: Duration::from_secs(60),

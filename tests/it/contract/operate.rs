@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast::domain::StreamId;
-use holdfast::ports::{Append, Attached, Lease, Mark, SeenNode, Steal, Stolen};
+use holdfast::ports::{Append, Attached, Lease, Mark, Producer, SeenNode, Steal, Stolen};
 
 use super::{
     Harness, attach, begin, begun, bound, bounds, get_stream, logged, message, node, opened, request, server,
@@ -57,10 +57,12 @@ pub(crate) async fn a_mark_tells_a_thief_where_to_go_on(harness: &impl Harness) 
     let id = opened(&*store).await;
     let dead = begin(&id, &[request(1)]);
     let (from, _) = begun(&*store, &dead).await;
+    let producer = Producer { id: 7, sequence: 0 };
     let mark = |fence, at: &str| Mark {
         stream: dead.stream.clone(),
         request: request(1),
         fence,
+        producer,
         upstream_event: at.to_owned(),
     };
     store.mark(&mark(from, "~1")).await.unwrap();
@@ -84,6 +86,16 @@ pub(crate) async fn a_mark_tells_a_thief_where_to_go_on(harness: &impl Harness) 
         panic!("not bound")
     };
     assert_eq!(running[0].upstream_event.as_deref(), Some("=3"));
+    for (sequence, at, then) in [(0, "~2", "=3"), (1, "~4", "~4")] {
+        let producer = Producer { sequence, ..append.producer };
+        store.mark(&Mark { producer, ..mark(taken.fence, at) }).await.unwrap();
+        let inspected = store.inspect(&id).await.unwrap().unwrap();
+        assert_eq!(
+            inspected.running[0].upstream_event.as_deref(),
+            Some(then),
+            "one that comes late is older"
+        );
+    }
 }
 
 pub(crate) async fn what_operators_see(harness: &impl Harness) {

@@ -7,7 +7,7 @@ use holdfast::ports::{Bounds, LogBounds, SessionStore};
 use proptest::test_runner::{Config as ProptestConfig, TestRunner};
 
 use super::model::{LOG, actions, run};
-use super::{Harness, bounds, core_contract, instantiate};
+use super::{Harness, bounds, instantiate};
 use crate::servers::Redis;
 
 impl Harness for Redis {
@@ -21,13 +21,13 @@ impl Harness for Redis {
 }
 
 /// Hours pass in seconds: every life is a thousandth of what the test says.
-struct Fast(Redis);
+pub(crate) struct Fast<H>(pub H);
 
-impl Harness for Fast {
+impl<H: Harness> Harness for Fast<H> {
     async fn store(&self, bounds: Bounds) -> Arc<dyn SessionStore> {
         let log = LogBounds { event_ttl: bounds.log.event_ttl / 1000, ..bounds.log };
         let session_idle_timeout = bounds.session_idle_timeout / 1000;
-        Arc::new(self.0.store(Bounds { log, session_idle_timeout, ..bounds }).await)
+        self.0.store(Bounds { log, session_idle_timeout, ..bounds }).await
     }
 
     async fn pass(&self, time: Duration) {
@@ -35,25 +35,30 @@ impl Harness for Fast {
     }
 }
 
-core_contract! { #[tokio::test] Redis::start() }
+/// All that a Redis promises, however many servers it is.
+macro_rules! redis_contract {
+    (#[$test:meta] $harness:expr) => {
+        $crate::contract::core_contract! { #[$test] $harness }
 
-instantiate! { #[tokio::test] Redis::start();
-    sessions: there_is_room_for_so_many, subscriptions_are_bounded, found_by_what_they_are,
-        pages_are_ordered_and_whole;
-    running: a_dead_runner_is_robbed_once, a_repeated_steal_is_answered_alike;
-    serial: of_many_thieves_one_takes_the_record, no_more_sessions_than_there_is_room_for;
+        $crate::contract::instantiate! { #[$test] $harness;
+            sessions: there_is_room_for_so_many, subscriptions_are_bounded, found_by_what_they_are,
+                pages_are_ordered_and_whole;
+            running: a_dead_runner_is_robbed_once, a_repeated_steal_is_answered_alike;
+            serial: of_many_thieves_one_takes_the_record, no_more_sessions_than_there_is_room_for;
+        }
+
+        $crate::contract::instantiate! { #[$test] $crate::contract::redis::Fast($harness);
+            ends: idle_sessions_are_reaped_once, an_idle_session_is_gone_before_it_is_reaped,
+                many_idle_sessions_are_reaped_in_portions,
+                a_session_whose_id_was_opened_anew_is_reaped_as_well, touching_prolongs_and_names_the_gone;
+            log: the_top_of_a_lasting_stream_is_never_lost;
+        }
+    };
 }
 
-mod with_time {
-    use super::{Fast, Redis, instantiate};
+pub(crate) use redis_contract;
 
-    instantiate! { #[tokio::test] Fast(Redis::start());
-        ends: idle_sessions_are_reaped_once, an_idle_session_is_gone_before_it_is_reaped,
-            many_idle_sessions_are_reaped_in_portions, a_session_whose_id_was_opened_anew_is_reaped_as_well,
-            touching_prolongs_and_names_the_gone;
-        log: the_top_of_a_lasting_stream_is_never_lost;
-    }
-}
+redis_contract! { #[tokio::test] Redis::start() }
 
 /// The same callers as real races.
 mod on_threads {

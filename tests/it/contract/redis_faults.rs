@@ -5,6 +5,9 @@ use std::time::Duration;
 use holdfast::adapters::redis::{Config, ConnectError, RedisSessionStore};
 use holdfast::domain::{Principal, SessionId, Transport};
 use holdfast::ports::{Appended, Attached, Opened, SessionStore as _, StoreError};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{attach, bound, bounds, get_stream, logged, message, opened, server};
@@ -92,6 +95,102 @@ async fn a_frozen_server_leaves_it_open_whether_it_was_done_and_late_is_harmless
     assert_eq!(again, first, "it stands in the log once");
     let (_, tail) = bound(&store, &attach(&stream, "a", Some(first))).await;
     assert_eq!(tail.events.len(), 1);
+}
+
+/// The client itself takes each word that it sends for a sign of life.
+#[tokio::test]
+async fn a_server_that_falls_silent_under_load_is_noticed() {
+    let redis = Redis::start();
+    let config = Config { timeout: Duration::from_millis(400), ..redis.config() };
+    let store = RedisSessionStore::connect(&config, bounds()).await.unwrap();
+    let id = opened(&store).await;
+    redis.freeze();
+    let since = Instant::now();
+    let mut noticed = false;
+    while !noticed {
+        let steps = (0..8).map(|part| {
+            let (store, id) = (&store, &id);
+            async move {
+                tokio::time::sleep(Duration::from_millis(50 * part)).await;
+                store.load(id).await
+            }
+        });
+        let said = futures::future::join_all(steps).await;
+        assert!(said.iter().all(Result::is_err));
+        noticed = said.iter().all(|said| *said == Err(StoreError::Unavailable));
+        assert!(since.elapsed() < Duration::from_secs(5), "nobody waits for it for ever");
+    }
+    redis.thaw();
+    let back = Instant::now();
+    while store.load(&id).await.is_err() {
+        assert!(back.elapsed() < Duration::from_secs(5), "it is found again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(store.load(&id).await.unwrap().is_some());
+}
+
+/// A way to a server that can be made to lead nowhere for all connections that there are, as when a
+/// router forgets them or a machine loses its power: nothing arrives, and nobody says so.
+struct Way {
+    port: u16,
+    age: watch::Sender<u64>,
+}
+
+impl Way {
+    async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let way = Self { port: listener.local_addr().unwrap().port(), age: watch::channel(0).0 };
+        let age = way.age.subscribe();
+        #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+        tokio::spawn(async move {
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let mut far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let mut age = age.clone();
+                age.mark_unchanged();
+                #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        _ = age.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        way
+    }
+
+    fn forget(&self) {
+        self.age.send_modify(|age| *age += 1);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_leads_nowhere_is_replaced_under_load() {
+    let redis = Redis::start();
+    let way = Way::to(redis.port()).await;
+    let url = format!("redis://127.0.0.1:{}", way.port);
+    let config = Config { url, timeout: Duration::from_millis(500), ..redis.config() };
+    let store = RedisSessionStore::connect(&config, bounds()).await.unwrap();
+    let stream = get_stream(&opened(&store).await);
+    // More than what sockets take.
+    let text = "x".repeat(1 << 19);
+    let load = || {
+        futures::future::join_all((0..24).map(|_| async {
+            let append = message(&stream, &text);
+            store.append(&append).await
+        }))
+    };
+    assert!(load().await.iter().all(Result::is_ok));
+    for _ in 0..2 {
+        way.forget();
+        let since = Instant::now();
+        assert!(load().await.contains(&Err(StoreError::Unknown)), "it was sent to nowhere");
+        while !load().await.iter().all(Result::is_ok) {
+            assert!(since.elapsed() < Duration::from_secs(8), "another connection works");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
 
 #[tokio::test]

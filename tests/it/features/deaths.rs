@@ -1,5 +1,6 @@
 //! A node dies without a word: what it ran ends all the same, on another node (P3, P4, P5).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast::app::Shared;
@@ -8,7 +9,7 @@ use serde_json::{Value, json as value};
 use tokio::time::Instant;
 
 use crate::harness::{
-    Client, Gateway, Hand, Mortal, POST, Stream, call, configured, step, steps, wait_until,
+    Client, Faults, Gateway, Hand, Mortal, POST, Stream, call, configured, faulty, step, steps, wait_until,
 };
 
 /// A dead node is known within three seconds; what follows takes no longer.
@@ -18,6 +19,8 @@ struct Two {
     hand: Hand,
     doomed: Mortal,
     other: Gateway,
+    /// Of the other one.
+    faults: Arc<Faults>,
 }
 
 impl Two {
@@ -26,9 +29,10 @@ impl Two {
         let config = configured(&hand.upstream.url, &[("requests.json_wait", "50ms")]);
         let shared = Shared::memory(&config);
         let doomed = Mortal::start(&config, shared.clone());
+        let (shared, faults) = faulty(shared);
         let other = Gateway::start_on(&config, shared).await;
         wait_until("both are alive", || other.metric("holdfast_nodes") == Some(2.0)).await;
-        Self { hand, doomed, other }
+        Self { hand, doomed, other, faults }
     }
 
     fn elsewhere(&self, client: &Client) -> Client {
@@ -154,4 +158,57 @@ async fn p4_a_202_of_a_node_that_dies_is_followed_by_the_result_on_the_stream_of
         assert_eq!(last["result"]["ok"] == true, resumable, "{last}");
         assert!(died.elapsed() < SOON, "{:?}", died.elapsed());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_a_dead_nodes_call_is_taken_over_once_however_often_its_client_comes_back() {
+    let two = Two::start().await;
+    let mut client = two.doomed.client();
+    client.initialize("2025-11-25").await;
+    let elsewhere = two.elsewhere(&client);
+    let body = call(1);
+    let (mut stream, answer) = futures::join!(client.streamed(&body), async {
+        let answer = two.hand.take("tools/call").await;
+        answer.say_as("e-1", &step(1)).await;
+        answer
+    });
+    stream.message().await;
+    let position = stream.position.clone().unwrap();
+    two.doomed.kill();
+    drop(answer);
+    wait_until("it is known to be dead", || two.other.metric("holdfast_node_deaths_total") == Some(1.0))
+        .await;
+    two.faults.slow("steal", Duration::from_millis(500));
+    let first = Stream::new(elsewhere.get(Some(&position)).await);
+    drop(first);
+    let mut resumed = Stream::new(elsewhere.get(Some(&position)).await);
+    let again = two.hand.take("GET").await;
+    let _none = tokio::time::timeout(Duration::from_secs(1), two.hand.take("GET")).await;
+    again.say_as("e-2", &step(2)).await;
+    again.say_as("e-3", &result(1)).await;
+    assert_eq!(steps(&resumed.rest().await), [2]);
+    assert_eq!(two.hand.upstream.count(|asked| asked.header("last-event-id") == "e-1"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_a_steal_whose_answer_was_lost_is_asked_again() {
+    let two = Two::start().await;
+    let mut client = two.doomed.client();
+    client.initialize("2025-11-25").await;
+    let elsewhere = two.elsewhere(&client);
+    let body = call(1);
+    let (mut stream, answer) = futures::join!(client.streamed(&body), async {
+        let answer = two.hand.take("tools/call").await;
+        answer.say_as("e-1", &step(1)).await;
+        answer
+    });
+    stream.message().await;
+    let position = stream.position.clone().unwrap();
+    two.faults.forget("steal");
+    two.doomed.kill();
+    drop(answer);
+    let mut resumed = Stream::new(elsewhere.get(Some(&position)).await);
+    let again = two.hand.take("GET").await;
+    again.say_as("e-2", &result(1)).await;
+    assert_eq!(resumed.rest().await, [result(1)]);
 }

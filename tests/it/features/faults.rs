@@ -221,3 +221,62 @@ async fn p1_an_http_sse_post_works_at_any_node() {
         assert_eq!(stream.message().await["id"], message["id"]);
     }
 }
+
+#[tokio::test]
+async fn p7_an_answer_outlasts_a_store_that_is_away_for_longer_than_a_request_may_be_silent() {
+    let scene = scene(&[("requests.timeout", "300ms")]).await;
+    let (mut stream, answer) = scene.calling().await;
+    Faults::set(&scene.faults.away, true);
+    answer.say(&step(1)).await;
+    answer.finish().await;
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    Faults::set(&scene.faults.away, false);
+    let rest = stream.rest().await;
+    assert_eq!((steps(&rest), rest.len()), (vec![1], 2), "{rest:?}");
+    assert_eq!(rest[1]["result"]["ok"], true);
+}
+
+#[tokio::test]
+async fn p4_a_202_for_initialize_outlasts_the_store_as_well() {
+    // The store goes away once the request is recorded and on its way up.
+    let broken: Arc<std::sync::OnceLock<Arc<Faults>>> = Arc::default();
+    let breaks = broken.clone();
+    let hand = Hand::opening(move |asked| {
+        Faults::set(&breaks.get().unwrap().away, true);
+        crate::harness::initialized(asked, "up-1")
+    })
+    .await;
+    let config = configured(&hand.upstream.url, &[("requests.timeout", "300ms")]);
+    let (shared, faults) = faulty(Shared::memory(&config));
+    broken.set(faults.clone()).unwrap();
+    let gateway = Gateway::start_on(&config, shared).await;
+    let client = gateway.client();
+    let mut stream = Stream::new(client.sse().await);
+    let endpoint = String::from_utf8(stream.event().await.unwrap().data.unwrap().to_vec()).unwrap();
+    let initialize = value!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } } });
+    assert_eq!(client.ask("POST", &endpoint, &POST, &initialize.to_string()).await.status, 202);
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    Faults::set(&faults.away, false);
+    assert_eq!(stream.message().await["id"], 0, "a result or an error");
+}
+
+#[tokio::test]
+async fn p5_a_stream_that_nobody_answers_any_more_says_so() {
+    // The log reaches back further than the request's own time.
+    let settings =
+        [("requests.timeout", "300ms"), ("requests.timeout_max", "600ms"), ("requests.cancel_grace", "0s")];
+    let scene = scene(&settings).await;
+    let (stream, answer) = scene.calling().await;
+    let position = stream.position.clone().unwrap();
+    drop(stream);
+    Faults::set(&scene.faults.away, true);
+    answer.finish().await;
+    tokio::time::sleep(std::time::Duration::from_millis(2000)).await;
+    Faults::set(&scene.faults.away, false);
+    wait_until("nothing runs", || scene.a.metric("holdfast_exchanges") == Some(0.0)).await;
+    let mut resumed = Stream::new(scene.elsewhere.get(Some(&position)).await);
+    let rest = resumed.rest().await;
+    assert_eq!((rest.len(), rest[0]["id"].clone()), (1, value!(1)), "{rest:?}");
+    assert_eq!(rest[0]["error"]["code"], -32000);
+}

@@ -61,6 +61,20 @@ async fn streams_are_bounded_per_session_and_per_node() {
 }
 
 #[tokio::test]
+async fn a_stream_that_comes_back_takes_the_place_of_its_older_self() {
+    let settings = [("limits.streams_per_session_max", "1")];
+    let (_upstream, gateway) = plain(&settings).await;
+    let mut client = gateway.client();
+    client.initialize("2025-11-25").await;
+    let mut older = Stream::new(client.get(None).await);
+    older.primed().await;
+    // Its connection is dead, and nobody but the client knows.
+    let position = older.position.clone();
+    let _newer = Stream::new(client.get(position.as_deref()).await);
+    assert!(older.rest().await.is_empty(), "it is closed");
+}
+
+#[tokio::test]
 async fn running_requests_are_bounded() {
     let upstream = Upstream::start(|asked| {
         if asked.body["params"]["name"] == "x" {

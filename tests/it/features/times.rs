@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::Response;
+use holdfast::app::Shared;
 use serde_json::{Value, json as value};
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{
-    Client, Gateway, Hand, Upstream, accepted, call, initialized, json, status, step, steps, wait_until,
+    Client, Gateway, Hand, Upstream, accepted, call, configured, faulty, initialized, json, status, step,
+    steps, wait_until,
 };
 
 async fn by_hand(settings: &[(&'static str, &str)]) -> (Hand, Gateway, Client) {
@@ -197,4 +199,88 @@ async fn p5_a_notification_that_hangs_is_504() {
     let reply = client.posted(&value!({ "jsonrpc": "2.0", "method": "notifications/x" })).await;
     assert!(matches!(reply.status, 500 | 504), "{reply:?}");
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+/// A server that talks without a pause.
+async fn babbling() -> Upstream {
+    Upstream::start(|asked| match asked.rpc() {
+        "tools/call" => {
+            let line = Bytes::from(format!("data: {}\n\n", step(1)).repeat(1000));
+            let lines = futures::stream::repeat_with(move || Ok::<_, std::convert::Infallible>(line.clone()));
+            Response::builder()
+                .header("content-type", "text/event-stream")
+                .body(Body::from_stream(lines))
+                .unwrap()
+        }
+        _ => json(asked, &value!({})),
+    })
+    .await
+}
+
+/// Each message takes longer to be logged than the next one to arrive.
+async fn slowly_logging(upstream: &Upstream, settings: &[(&'static str, &str)]) -> Gateway {
+    let config = configured(&upstream.url, settings);
+    let (shared, faults) = faulty(Shared::memory(&config));
+    faults.delay("append", Duration::from_millis(5), usize::MAX);
+    Gateway::start_on(&config, shared).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l32_a_server_that_never_pauses_meets_the_hard_limit_all_the_same() {
+    let upstream = babbling().await;
+    let settings = [
+        ("requests.timeout", "600ms"),
+        ("requests.timeout_max", "600ms"),
+        ("servers.default.answers", "json"),
+    ];
+    let gateway = slowly_logging(&upstream, &settings).await;
+    let mut client = gateway.client();
+    client.initialize("2025-11-25").await;
+    let reply = client.posted(&call(1)).await;
+    assert_eq!((reply.status, reply.code()), (504, -32001), "{}", reply.text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l16_a_server_that_never_pauses_can_be_cancelled() {
+    let upstream = babbling().await;
+    let settings = [("requests.cancel_grace", "200ms"), ("servers.default.answers", "json")];
+    let gateway = slowly_logging(&upstream, &settings).await;
+    let mut client = gateway.client();
+    client.initialize("2025-11-25").await;
+    let body = call(1);
+    let (_, cancelled) = futures::join!(client.posted(&body), async {
+        wait_until("it runs", || upstream.count(|asked| asked.rpc() == "tools/call") == 1).await;
+        client.posted(&cancel(1)).await
+    });
+    assert_eq!(cancelled.status, 202);
+    wait_until("nothing runs", || gateway.metric("holdfast_exchanges") == Some(0.0)).await;
+}
+
+#[tokio::test]
+async fn l16_a_cancel_counts_here_even_if_the_server_does_not_take_it() {
+    let upstream = Upstream::bare(|asked| match asked.rpc() {
+        "initialize" => initialized(asked, "up-1"),
+        "notifications/initialized" => accepted(),
+        "tools/call" => hanging("text/event-stream", ":\n"),
+        // Its answer never ends.
+        _ => {
+            let mut response = hanging("text/plain", "x");
+            *response.status_mut() = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        }
+    })
+    .await;
+    let settings =
+        [("requests.cancel_grace", "100ms"), ("requests.json_wait", "0s"), ("requests.timeout", "30s")];
+    let gateway = Gateway::start(&upstream.url, &settings).await;
+    let mut client = gateway.client();
+    client.initialize("2025-11-25").await;
+    let mut stream = client.streamed(&call(1)).await;
+    let message = cancel(1);
+    let told = client.posted(&message);
+    let ended = tokio::time::timeout(Duration::from_secs(5), stream.rest());
+    tokio::select! {
+        rest = ended => assert_eq!(rest.expect("the call ends in time").len(), 1),
+        reply = told => panic!("{reply:?}"),
+    }
 }

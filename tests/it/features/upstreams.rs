@@ -1,12 +1,18 @@
 //! Upstreams that forget, fail, refuse or speak another era.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Response;
+use holdfast::app::Shared;
 use serde_json::{Value, json as value};
+use tokio::time::{Instant, sleep};
 
-use crate::harness::{Gateway, Upstream, accepted, initialized, json, status, wait_until};
+use crate::harness::{
+    Gateway, POST, Socket, Upstream, accepted, configured, faulty, initialized, json, sse, status, wait_until,
+};
 
 fn call(id: u64, method: &str, params: &Value) -> Value {
     value!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })
@@ -190,4 +196,129 @@ async fn an_upstreams_refusal_of_initialize_passes_with_its_status() {
     let reply = gateway.client().posted(&call(1, "initialize", &params)).await;
     assert_eq!((reply.status, reply.code()), (400, -32602), "{}", reply.text);
     assert_eq!(reply.header("mcp-session-id"), "");
+}
+
+#[tokio::test]
+async fn what_a_client_opened_is_ended_if_it_goes_before_it_is_told() {
+    let upstream = Upstream::start(|asked| json(asked, &value!({}))).await;
+    let config = configured(&upstream.url, &[]);
+    let shared = Shared::memory(&config);
+    let (behind_faults, faults) = faulty(shared.clone());
+    let gateway = Gateway::start_on(&config, behind_faults).await;
+    faults.delay("open", Duration::from_millis(500), 1);
+    let params = value!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {} });
+    let body = call(1, "initialize", &params).to_string();
+    let socket = Socket::request(&gateway.url, "POST", "/mcp", &POST, &body).await;
+    wait_until("it is being opened", || faults.taken.lock().unwrap().contains_key("open")).await;
+    drop(socket);
+    wait_until("the upstream is told", || upstream.count(|asked| asked.method == "DELETE") == 1).await;
+    let all = holdfast::ports::Query { limit: 10, ..Default::default() };
+    assert!(shared.store.find(&all).await.unwrap().sessions.is_empty());
+}
+
+/// Answers as it should, but never a request that `hangs` says.
+async fn hanging(hangs: fn(&str, &str) -> bool) -> (String, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let deleted: Arc<AtomicUsize> = Arc::default();
+    let count = deleted.clone();
+    let handler = move |method: axum::http::Method, raw: axum::body::Bytes| {
+        let body: Value = serde_json::from_slice(&raw).unwrap_or_default();
+        let count = count.clone();
+        async move {
+            let rpc = body["method"].as_str().unwrap_or_default();
+            if hangs(method.as_str(), rpc) {
+                std::future::pending::<()>().await;
+            }
+            count.fetch_add(usize::from(method == "DELETE"), Ordering::SeqCst);
+            let result = value!({ "protocolVersion": "2025-11-25", "capabilities": {} });
+            let answer = value!({ "jsonrpc": "2.0", "id": body["id"], "result": result }).to_string();
+            let response = Response::builder().header("content-type", "application/json");
+            match rpc {
+                "initialize" => response.header("mcp-session-id", "up").body(Body::from(answer)),
+                "tools/call" => response.body(Body::from(answer)),
+                "" => response.status(405).body(Body::empty()),
+                "server/discover" => response.status(400).body(Body::empty()),
+                _ => response.status(202).body(Body::empty()),
+            }
+            .unwrap()
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(handler)).await });
+    (url, deleted)
+}
+
+#[tokio::test]
+async fn what_a_request_that_stands_alone_opened_is_ended_if_its_client_goes() {
+    let (url, deleted) = hanging(|_, rpc| rpc == "tools/call").await;
+    let gateway = Gateway::start(&url, &[("state", "none")]).await;
+    gateway.client().initialize("2025-11-25").await;
+    wait_until("that one is ended", || deleted.load(Ordering::SeqCst) == 1).await;
+    let body = call(1, "tools/call", &value!({})).to_string();
+    let socket = Socket::request(&gateway.url, "POST", "/mcp", &POST, &body).await;
+    sleep(Duration::from_millis(300)).await;
+    drop(socket);
+    wait_until("its session is ended", || deleted.load(Ordering::SeqCst) == 2).await;
+}
+
+#[tokio::test]
+async fn p6_an_upstream_that_hangs_on_delete_holds_up_neither_the_end_nor_the_other_upstreams() {
+    let (stuck, _) = hanging(|method, _| method == "DELETE").await;
+    let (well, deleted) = hanging(|_, _| false).await;
+    let config = configured(&stuck, &[("servers.well.upstream", &well), ("upstream.close_timeout", "1s")]);
+    let gateway = Gateway::start_on(&config, Shared::memory(&config)).await;
+    let params = value!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {} });
+    let initialize = call(1, "initialize", &params).to_string();
+    let client = gateway.client();
+    for number in 0..220 {
+        let server = if number % 11 == 0 { "well" } else { "default" };
+        let path = format!("/servers/{server}/mcp");
+        assert_eq!(client.ask("POST", &path, &POST, &initialize).await.status, 200);
+    }
+    let began = Instant::now();
+    assert_eq!(gateway.stop().await, holdfast::lifecycle::Ending::Clean);
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert_eq!(deleted.load(Ordering::SeqCst), 20);
+}
+
+#[tokio::test]
+async fn p6_an_upstream_that_hangs_when_it_is_told_to_stop_is_not_waited_for() {
+    let (stuck, _) = hanging(|_, rpc| matches!(rpc, "tools/call" | "notifications/cancelled")).await;
+    let gateway = Gateway::start(&stuck, &[("drain.timeout", "1s"), ("requests.timeout", "30s")]).await;
+    let mut client = gateway.client();
+    client.initialize("2025-11-25").await;
+    let body = call(1, "tools/call", &value!({}));
+    let (answer, ending) = futures::join!(client.streamed(&body), async {
+        wait_until("it runs", || gateway.metric("holdfast_exchanges") == Some(1.0)).await;
+        gateway.stop().await
+    });
+    drop(answer);
+    assert_eq!(ending, holdfast::lifecycle::Ending::Forced { left: 0 }, "no task is left");
+}
+
+#[tokio::test]
+async fn p8_messages_that_wait_for_a_lost_session_all_wait_no_longer_than_one() {
+    static LOST: AtomicUsize = AtomicUsize::new(0);
+    let upstream = Upstream::bare(|asked| match asked.rpc() {
+        "initialize" if LOST.load(Ordering::SeqCst) == 0 => initialized(asked, "up-1"),
+        // What opens another is never answered.
+        "initialize" => {
+            let (send, response) = sse();
+            std::mem::forget(send);
+            response
+        }
+        "notifications/initialized" => accepted(),
+        _ => status(404),
+    })
+    .await;
+    let gateway = Gateway::start(&upstream.url, &[("requests.timeout", "700ms")]).await;
+    let mut client = gateway.client();
+    client.initialize("2025-11-25").await;
+    LOST.store(1, Ordering::SeqCst);
+    let note = value!({ "jsonrpc": "2.0", "method": "notifications/x" });
+    let began = Instant::now();
+    let replies = futures::future::join_all((0..5).map(|_| client.posted(&note))).await;
+    assert!(replies.iter().all(|reply| reply.status == 504), "{replies:?}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }

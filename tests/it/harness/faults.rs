@@ -1,7 +1,7 @@
 //! Shared state that fails when told to: a store that is away, or says too late what it did, and a
 //! bus that loses what it is given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,6 +23,16 @@ pub(crate) struct Faults {
     pub away: AtomicBool,
     /// Every append runs, and its answer is lost once: the caller repeats it.
     pub forgetful: AtomicBool,
+    /// Steps that run at once and answer late: by how much, and how often.
+    late: Mutex<BTreeMap<&'static str, (Duration, usize)>>,
+    /// Steps that run late.
+    slow: Mutex<BTreeMap<&'static str, Duration>>,
+    /// Steps that run once without an answer.
+    forgotten: Mutex<BTreeSet<&'static str>>,
+    /// A node that is not there does not refuse a ping, but says nothing.
+    pub frozen: AtomicBool,
+    /// The store is away after so many more steps of a kind.
+    leaving: Mutex<Option<(&'static str, usize)>>,
     /// The bus takes messages and loses them.
     pub deaf: AtomicBool,
     /// The bus can't be reached, and knows it.
@@ -42,6 +52,52 @@ impl Faults {
         let mut taken = std::mem::take(&mut *self.taken.lock().unwrap());
         taken.retain(|step, _| !["beat", "reap", "tally", "touch"].contains(step));
         taken
+    }
+
+    /// The next so many steps of this kind answer late.
+    pub(crate) fn delay(&self, step: &'static str, by: Duration, times: usize) {
+        self.late.lock().unwrap().insert(step, (by, times));
+    }
+
+    /// Steps of this kind run late.
+    pub(crate) fn slow(&self, step: &'static str, by: Duration) {
+        self.slow.lock().unwrap().insert(step, by);
+    }
+
+    async fn hesitate(&self, step: &'static str) {
+        let by = self.slow.lock().unwrap().get(step).copied();
+        if let Some(by) = by {
+            tokio::time::sleep(by).await;
+        }
+    }
+
+    /// The next step of this kind runs, and its answer is lost.
+    pub(crate) fn forget(&self, step: &'static str) {
+        self.forgotten.lock().unwrap().insert(step);
+    }
+
+    /// The store goes away after so many more steps of this kind.
+    pub(crate) fn leave_after(&self, step: &'static str, times: usize) {
+        *self.leaving.lock().unwrap() = Some((step, times));
+    }
+
+    async fn linger(&self, step: &'static str) {
+        if let Some((leaving, times)) = &mut *self.leaving.lock().unwrap()
+            && *leaving == step
+        {
+            *times = times.saturating_sub(1);
+            if *times == 0 {
+                self.away.store(true, Ordering::SeqCst);
+            }
+        }
+        let late =
+            self.late.lock().unwrap().get_mut(step).filter(|(_, times)| *times > 0).map(|(by, times)| {
+                *times -= 1;
+                *by
+            });
+        if let Some(by) = late {
+            tokio::time::sleep(by).await;
+        }
     }
 
     fn store(&self) -> Result<(), StoreError> {
@@ -76,7 +132,13 @@ macro_rules! pass {
         Box::pin(async move {
             $self.faults.takes($step);
             $self.faults.store()?;
-            $call.await
+            $self.faults.hesitate($step).await;
+            let answer = $call.await;
+            $self.faults.linger($step).await;
+            if $self.faults.forgotten.lock().unwrap().remove($step) {
+                return Err(StoreError::Unknown);
+            }
+            answer
         })
     };
 }
@@ -117,6 +179,7 @@ impl SessionStore for FaultyStore {
             self.faults.takes("append");
             self.faults.store()?;
             let appended = self.store.append(append).await;
+            self.faults.linger("append").await;
             let forgetful = self.faults.forgetful.load(Ordering::SeqCst);
             if forgetful && !self.faults.lost_last.fetch_xor(true, Ordering::SeqCst) {
                 return Err(StoreError::Unknown);
@@ -222,7 +285,12 @@ impl Bus for FaultyBus {
     fn ping<'a>(&'a self, node: &'a NodeId, patience: Duration) -> PortFuture<'a, Result<(), BusError>> {
         Box::pin(async move {
             self.faults.bus()?;
-            self.bus.ping(node, patience).await
+            let answer = self.bus.ping(node, patience).await;
+            if answer.is_err() && self.faults.frozen.load(Ordering::SeqCst) {
+                tokio::time::sleep(patience).await;
+                return Err(BusError::Unavailable);
+            }
+            answer
         })
     }
 }

@@ -4,6 +4,7 @@ mod cluster;
 mod link;
 mod nats;
 mod redis;
+mod redis_group;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ use std::time::Duration;
 pub(crate) use cluster::{Cluster, NODES, Setup};
 pub(crate) use link::{Link, Way};
 pub(crate) use nats::Nats;
-pub(crate) use redis::Redis;
+pub(crate) use redis::{Redis, config as redis_config};
+pub(crate) use redis_group::{RedisCluster, Sentinels, Shared};
 pub(crate) use tls::Tls;
 
 /// A folder for a test's files.

@@ -1,14 +1,51 @@
 //! A Redis.
 
+use std::process::{Command, Output};
+
 use holdfast::adapters::redis::{Config, RedisSessionStore};
 use holdfast::ports::Bounds;
 
-use super::{Folder, Server};
+use super::{Folder, Server, Tls};
 use crate::peers::free_port;
+
+/// Where a store finds it, as nodes are told by default.
+pub(crate) fn config(url: String) -> Config {
+    let timeout = std::time::Duration::from_secs(2);
+    Config { url, prefix: "hf".to_owned(), timeout, pending_max: 10_000, ca_file: None }
+}
+
+/// What a server answers to an operator.
+pub(super) fn ask(port: u16, words: &[&str]) -> String {
+    let told = told(port, words);
+    assert!(told.status.success(), "{told:?}");
+    String::from_utf8_lossy(&told.stdout).into_owned()
+}
+
+/// The same of one that may be about to change, and cuts its clients then.
+pub(super) fn ask_lightly(port: u16, words: &[&str]) -> String {
+    String::from_utf8_lossy(&told(port, words).stdout).into_owned()
+}
+
+/// Settings of one that speaks TLS on this port.
+pub(super) fn secured(port: u16, tls: &Tls) -> String {
+    let Tls { root, certificate, key, .. } = tls;
+    format!(
+        "--tls-port {port} --tls-auth-clients no --tls-ca-cert-file {} --tls-cert-file {} --tls-key-file {}",
+        root.display(),
+        certificate.display(),
+        key.display()
+    )
+}
+
+fn told(port: u16, words: &[&str]) -> Output {
+    let mut command = Command::new("timeout");
+    command.args(["30", "redis-cli", "-p", &port.to_string()]).args(words).output().unwrap()
+}
 
 pub(crate) struct Redis {
     server: Option<Server>,
     port: u16,
+    scheme: &'static str,
     more: Vec<String>,
     _folder: Option<Folder>,
 }
@@ -21,7 +58,17 @@ impl Redis {
     /// With settings as on its command line.
     pub(crate) fn with(more: &[&str]) -> Self {
         let more = more.iter().map(|&word| word.to_owned()).collect();
-        let mut redis = Self { server: None, port: free_port(), more, _folder: None };
+        let mut redis = Self { server: None, port: free_port(), scheme: "redis", more, _folder: None };
+        redis.restart();
+        redis
+    }
+
+    /// Over TLS alone.
+    pub(crate) fn secure(tls: &Tls) -> Self {
+        let port = free_port();
+        let more = format!("--port 0 {}", secured(port, tls));
+        let more = more.split(' ').map(str::to_owned).collect();
+        let mut redis = Self { server: None, port, scheme: "rediss", more, _folder: None };
         redis.restart();
         redis
     }
@@ -62,13 +109,8 @@ impl Redis {
 
     /// Says something to it, as an operator would.
     pub(crate) fn command(&self, words: &[&str]) {
-        let told = std::process::Command::new("redis-cli")
-            .args(["-p", &self.port.to_string()])
-            .args(words)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&told.stdout).into_owned();
-        assert!(told.status.success() && said.trim() == "OK", "{said}");
+        let said = ask(self.port, words);
+        assert!(said.trim() == "OK", "{said}");
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -76,16 +118,11 @@ impl Redis {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.port)
     }
 
     pub(crate) fn config(&self) -> Config {
-        Config {
-            url: self.url(),
-            prefix: "hf".to_owned(),
-            timeout: std::time::Duration::from_secs(2),
-            pending_max: 10_000,
-        }
+        config(self.url())
     }
 
     pub(crate) async fn store(&self, bounds: Bounds) -> RedisSessionStore {

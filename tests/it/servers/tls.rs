@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use super::Folder;
 
@@ -18,6 +18,8 @@ impl Tls {
     pub(crate) fn new() -> Self {
         let folder = Folder::new();
         let mut root = CertificateParams::default();
+        // OpenSSL takes a certificate whose issuer has the same name for its own.
+        root.distinguished_name.push(DnType::CommonName, "the test's root");
         root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root_key = KeyPair::generate().unwrap();
         let root_file = folder.write("root.pem", &root.self_signed(&root_key).unwrap().pem());

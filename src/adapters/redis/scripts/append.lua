@@ -1,5 +1,5 @@
 -- ARGV: stream, payload, producer, sequence, request or '', its fence, last, upstream's event id or '',
--- the fence under which the upstream's stream is read or ''.
+-- the fence under which the upstream's stream is read or '', the upstream's event that it follows or ''.
 local no = refused()
 if no then return no end
 age()
@@ -11,7 +11,8 @@ if redis.call('HEXISTS', B, 'top') == 0 then
   if is_post(name) then return { 'ended' } end
   ensure()
 end
-local book = redis.call('HMGET', B, 'top', 'node', 'fence', 'ended', producer, 'producers', 'newest')
+local book = redis.call('HMGET', B, 'top', 'node', 'fence', 'ended', producer, 'producers', 'newest',
+  'upstream')
 local function logged(number, previous)
   local top = redis.call('HGET', B, 'top')
   local is_last = redis.call('HEXISTS', B, 'ended') == 1 and number == top
@@ -24,6 +25,7 @@ end
 if book[4] then return { 'ended' } end
 if request ~= '' and not record then return { 'stale' } end
 if arg(9) ~= '' and tonumber(book[7] or '0') > tonumber(arg(9)) then return { 'stale' } end
+if arg(9) ~= '' and (book[8] or '') ~= arg(10) then return { 'stale' } end
 local previous = book[1]
 if not book[2] then redis.call('HSETNX', B, 'unheld', previous) end
 if request == '' and upstream ~= '' then redis.call('HSET', B, 'upstream', upstream) end
