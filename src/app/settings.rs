@@ -13,7 +13,9 @@ use crate::config::{
     ServerConfig, SessionMode, State,
 };
 use crate::domain::{InvalidId, ServerName};
-use crate::hub::{AnswerPolicy, Buffer, RequestsConfig, Server, Servers, SessionPolicy, StreamsConfig};
+use crate::hub::{
+    AnswerPolicy, Buffer, LeaveConfig, RequestsConfig, Server, Servers, SessionPolicy, StreamsConfig,
+};
 use crate::ports::{Bounds, LogBounds};
 use crate::upstream::{EraPolicy, HttpClient, HttpConfig, Upstream};
 use crate::{edge, hub, telemetry, upstream};
@@ -74,6 +76,11 @@ pub(super) fn hub(config: &Config) -> hub::Config {
         sse_grace: config.sessions.sse_grace,
         cache_ttl: config.sessions.cache_ttl,
         lease: config.cluster.lease,
+        leave: LeaveConfig {
+            notice: config.drain.notice,
+            handover: config.drain.handover,
+            timeout: config.drain.timeout,
+        },
         // What the gateway does of its own, whichever server it is for.
         own_timeout: config.requests.timeout,
     }

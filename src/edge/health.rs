@@ -47,7 +47,7 @@ pub(super) async fn waiting() -> (StatusCode, &'static str) {
     (StatusCode::SERVICE_UNAVAILABLE, "waiting for state and bus\n")
 }
 
-/// How a balancer wants to hear that this node is about to end.
+/// How a balancer wants to hear that it should leave this node.
 #[derive(serde::Deserialize)]
 pub(super) struct Probe {
     /// 404 instead of 503: what HAProxy's `http-check disable-on-404` takes as "nothing new, and leave
@@ -56,19 +56,20 @@ pub(super) struct Probe {
 }
 
 pub(super) async fn ready(
-    State((_, lifecycle)): State<(Hub, Lifecycle)>,
+    State((hub, lifecycle)): State<(Hub, Lifecycle)>,
     Query(probe): Query<Probe>,
 ) -> Response {
+    let leaving = match probe.leaving {
+        Some(404) => StatusCode::NOT_FOUND,
+        Some(_) | None => StatusCode::SERVICE_UNAVAILABLE,
+    };
     match lifecycle.phase() {
+        Phase::Ready if hub.is_alone() => {
+            (leaving, "others reach the state or the bus, this node does not\n").into_response()
+        }
         Phase::Ready => "ready\n".into_response(),
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
-        Phase::Leaving | Phase::Draining | Phase::Stopped => {
-            let status = match probe.leaving {
-                Some(404) => StatusCode::NOT_FOUND,
-                Some(_) | None => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            (status, "draining\n").into_response()
-        }
+        Phase::Leaving | Phase::Draining | Phase::Stopped => (leaving, "draining\n").into_response(),
     }
 }
 

@@ -216,6 +216,9 @@ impl Hub {
                     return;
                 }
                 if !held && hub.store().release(&key, binding.fence).await.is_ok() {
+                    if key.stream.kind() == StreamKind::HttpSse {
+                        hub.inner.graces.start(live.id.clone(), binding.fence);
+                    }
                     return;
                 }
             }

@@ -77,13 +77,18 @@ impl Hub {
     /// on which something is being answered wait for their answer, unless it can reach the client
     /// through another node.
     pub fn drain_streams(&self, share: f64) {
+        self.send_away(share, |stream| self.answers_here(stream));
+    }
+
+    /// The same, but for the sessions' streams that `stays` names.
+    pub(super) fn send_away(&self, share: f64, stays: impl Fn(&LocalStream) -> bool) {
         for (slot, held) in self.inner.outlets.all() {
             if spread(slot) > share {
                 continue;
             }
             match held {
                 Held::Session(stream) => {
-                    if !self.answers_here(&stream) {
+                    if !stays(&stream) {
                         stream.end_with_retry(StreamEnd::Draining, self.retry());
                     }
                 }
@@ -101,7 +106,7 @@ impl Hub {
         !(self.is_shared() && stream.resumes()) && self.awaits_answer(stream)
     }
 
-    /// Whether an answer is under way on this stream.
+    /// Whether an answer is under way on this stream, as far as this node knows.
     pub(super) fn awaits_answer(&self, stream: &LocalStream) -> bool {
         match stream.key.stream.kind() {
             StreamKind::Post => true,

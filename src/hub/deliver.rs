@@ -60,18 +60,9 @@ impl Hub {
         }
     }
 
-    /// Appends a message that comes alone; with a request, as its last.
-    pub(super) async fn append_once(
-        &self,
-        to: StreamKey,
-        payload: Bytes,
-        request: Option<(RequestId, Fence)>,
-    ) {
-        self.append_within(self.inner.config.own_timeout, to, payload, request).await;
-    }
-
-    /// The same; a store that is away is asked again for so long. Whether it was logged, or could not be
-    /// for a reason that waiting would not change.
+    /// Appends a message that comes alone; with a request, as its last. A store that is away is asked
+    /// again for so long. Whether it was logged, or could not be for a reason that waiting would not
+    /// change.
     pub(super) async fn append_within(
         &self,
         patience: Duration,

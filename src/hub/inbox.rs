@@ -99,6 +99,7 @@ impl Hub {
             }
             Envelope::CloseStreams { session } => self.close_streams_here(&session),
             Envelope::Hint { server, notification } => self.hint_here(server.as_ref(), &notification),
+            Envelope::NoLease => self.hear_of_no_lease(),
             Envelope::Tally => {}
         }
     }

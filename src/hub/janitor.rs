@@ -32,6 +32,7 @@ impl Hub {
         loop {
             rounds.tick().await;
             self.tend_streams();
+            self.hand_over_when_alone();
             self.sweep();
         }
     }

@@ -2,6 +2,7 @@
 //! (`edge`) and what is shared or behind (`ports`, `upstream`); knows neither HTTP routes nor
 //! backends.
 
+mod alone;
 mod attach;
 mod body;
 mod call;
@@ -71,8 +72,20 @@ pub struct Config {
     pub cache_ttl: Duration,
     /// A node without a sign of life for this long is suspected to be dead.
     pub lease: Duration,
+    pub leave: LeaveConfig,
     /// For what the gateway does of its own: a store that is away is asked again for this long.
     pub own_timeout: Duration,
+}
+
+/// How a node is left that alone can't do its work; as `drain` says for one that ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaveConfig {
+    /// For balancers, before any stream ends.
+    pub notice: Duration,
+    /// Over which streams then end.
+    pub handover: Duration,
+    /// After which none waits for an answer any more.
+    pub timeout: Duration,
 }
 
 /// What open streams are given.

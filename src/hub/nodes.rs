@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Hub;
+use super::alone::Alone;
 use crate::domain::NodeId;
 use crate::ports::{Beat, BusError, Lease};
 
@@ -32,16 +33,22 @@ pub(super) struct Nodes {
 }
 
 #[derive(Debug, Default)]
-struct Known {
+pub(super) struct Known {
     alive: BTreeSet<NodeId>,
     /// Without a lease, and since when; not proven dead.
     missing: BTreeMap<NodeId, Instant>,
-    dead: BTreeMap<NodeId, Instant>,
+    pub(super) dead: BTreeMap<NodeId, Instant>,
     /// Since when this node's own beats have come through.
-    healthy_since: Option<Instant>,
-    beaten: bool,
+    pub(super) healthy_since: Option<Instant>,
+    pub(super) beaten: bool,
     /// This node gave its lease back.
-    left: bool,
+    pub(super) left: bool,
+    /// This node does not hear itself on the bus.
+    pub(super) deaf: bool,
+    /// Since when others have had a lease while this node does not hear itself on the bus.
+    pub(super) others_hear_since: Option<Instant>,
+    /// Others reach what this node can't.
+    pub(super) alone: Option<Alone>,
     /// The store's time at a beat, and when that was here.
     store_time: Option<(u64, Instant)>,
 }
@@ -69,14 +76,15 @@ impl Nodes {
         Health::Missing
     }
 
-    fn ailing(&self) {
+    pub(super) fn ailing(&self) {
         self.lock().healthy_since = None;
     }
 
     /// Notes a beat; true if others may have taken this node for dead before it.
-    fn beaten(&self, beat: &Beat) -> bool {
+    pub(super) fn beaten(&self, beat: &Beat) -> bool {
         let now = Instant::now();
         let mut known = self.lock();
+        known.alone = None;
         known.healthy_since.get_or_insert(now);
         known.store_time = Some((beat.now_ms, now));
         let alive: BTreeSet<_> = beat.alive.iter().cloned().collect();
@@ -113,7 +121,7 @@ impl Nodes {
         known.dead.insert(node.clone(), Instant::now());
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().expect("no panic while holding it")
     }
 }
@@ -140,8 +148,11 @@ impl Hub {
         }
         if let Err(error) = self.inner.bus.ping(&node, lease / BEATS).await {
             tracing::warn!(%error, "this node does not hear itself on the bus, and lets its lease run out");
-            return nodes.ailing();
+            nodes.ailing();
+            nodes.lock().deaf = true;
+            return self.look_whether_others_hear(lease).await;
         }
+        nodes.hears();
         let renewed = Lease { node, lifetime: lease, facts: self.facts() };
         match tokio::time::timeout(lease / 2, self.store().beat(&renewed)).await {
             // It was on its way when the lease was given back.
@@ -174,6 +185,9 @@ impl Hub {
         // All at once: those that say nothing must not hold up this node's own beat.
         let asked = self.inner.nodes.suspects(lease).into_iter().map(async |(node, missing_for)| {
             let answer = self.inner.bus.ping(&node, lease / BEATS).await;
+            if answer.is_ok() {
+                self.tell_of_no_lease(&node).await;
+            }
             (node, missing_for, answer)
         });
         for (node, missing_for, answer) in futures::future::join_all(asked).await {

@@ -337,7 +337,7 @@ impl Hub {
     async fn keep_earlier(&self, live: &Arc<Live>, stream: StreamId, earlier: &[Message]) {
         for message in earlier {
             let to = StreamKey { session: live.id.clone(), stream: stream.clone() };
-            self.append_once(to, message.raw().clone(), None).await;
+            self.append_within(self.inner.config.own_timeout, to, message.raw().clone(), None).await;
         }
     }
 }

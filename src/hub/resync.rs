@@ -26,6 +26,9 @@ const PATIENCE_MAX: Duration = Duration::from_secs(2);
 /// A hint may still be on its way when somebody looks: in ms.
 const HINTS_OVERLAP_MS: u64 = 10_000;
 
+/// While others may say what is not heard here, streams read their logs this often.
+const LOOK: Duration = Duration::from_secs(3);
+
 /// Streams that read the log at the same time, when all of them have to.
 const RESYNCS_AT_ONCE: usize = 16;
 
@@ -129,11 +132,25 @@ impl Hub {
         true
     }
 
-    /// Looks at everything whenever somebody asked for it, until it is dropped.
+    /// Looks at everything whenever somebody asked for it, and at the logs now and then while the others
+    /// can't say that there is something to look at, until it is dropped.
     pub(super) async fn keep_in_sync(self) {
         loop {
-            self.inner.resync.notified().await;
-            self.resync_all().await;
+            tokio::select! {
+                biased;
+                () = self.inner.resync.notified() => {
+                    // Messages may be lost: nothing cached is trusted.
+                    self.inner.registry.distrust();
+                    let held = self.held_streams();
+                    self.repeat_hints(&held).await;
+                    self.read_logs(held).await;
+                }
+                () = tokio::time::sleep(LOOK) => {
+                    if self.inner.nodes.misses_news() {
+                        self.read_logs(self.held_streams()).await;
+                    }
+                }
+            }
         }
     }
 
@@ -161,15 +178,16 @@ impl Hub {
         }
     }
 
-    /// Messages may be lost: nothing cached is trusted, and every stream reads its log.
-    async fn resync_all(&self) {
-        self.inner.registry.distrust();
+    fn held_streams(&self) -> Vec<(Arc<Live>, Arc<LocalStream>)> {
         let mut held = Vec::new();
         self.inner.registry.sweep(|live| {
             held.extend(live.streams().into_iter().map(|stream| (live.clone(), stream)));
         });
+        held
+    }
+
+    async fn read_logs(&self, held: Vec<(Arc<Live>, Arc<LocalStream>)>) {
         self.inner.metrics.resynced(held.len());
-        self.repeat_hints(&held).await;
         futures::stream::iter(held)
             .for_each_concurrent(RESYNCS_AT_ONCE, |(live, stream)| async move {
                 self.resync(&live, &stream).await;

@@ -48,6 +48,8 @@ pub enum Envelope {
     CloseStreams { session: SessionId },
     /// A hint to every session of a server, or of all: a notification without id, not logged.
     Hint { server: Option<ServerName>, notification: Payload },
+    /// The receiver has no lease, though it answers, and the sender renews its own.
+    NoLease,
     /// Nothing new: the number of the last parcel.
     Tally,
 }

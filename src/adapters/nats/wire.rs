@@ -50,6 +50,7 @@ enum Body {
     Cancelled { session: String, request: String },
     CloseStreams { session: String },
     Hint { server: Option<String> },
+    NoLease,
     Tally,
 }
 
@@ -104,6 +105,7 @@ fn body_of(envelope: &Envelope) -> (Body, Option<&Payload>) {
             Body::Cancelled { session: session.to_string(), request: request.as_json().to_owned() }
         }
         Envelope::CloseStreams { session } => Body::CloseStreams { session: session.to_string() },
+        Envelope::NoLease => Body::NoLease,
         Envelope::Tally => Body::Tally,
     };
     (body, None)
@@ -152,6 +154,7 @@ fn envelope_of(body: Body, payload: Payload) -> Option<Envelope> {
             let server = server.map(|server| ServerName::parse(&server)).transpose().ok()?;
             Envelope::Hint { server, notification: payload }
         }
+        Body::NoLease => Envelope::NoLease,
         Body::Tally => Envelope::Tally,
     })
 }
@@ -209,6 +212,7 @@ mod tests {
                 let server = named.then(|| ServerName::parse("files").unwrap());
                 Envelope::Hint { server, notification }
             }),
+            Just(Envelope::NoLease),
             Just(Envelope::Tally),
         ]
     }

@@ -73,7 +73,7 @@ pub(super) fn upstream(s: &mut Section<'_, '_>) -> UpstreamConfig {
     upstream
 }
 
-pub(super) const DRAIN: &str = "What happens on SIGTERM, and in which order.";
+pub(super) const DRAIN: &str = "What happens on SIGTERM, and in which order. The same times apply to the streams of a node that alone can't reach `state` or `bus`.";
 
 pub(super) fn drain(s: &mut Section<'_, '_>) -> DrainConfig {
     DrainConfig {

@@ -1,7 +1,7 @@
 //! Clients that do only what the protocol says, each with a ledger: streams that break are resumed,
 //! what was refused is tried again when told, and everything that does not add up is written down.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,34 +9,14 @@ use serde_json::{Value, json as value};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::harness::{Client, Stream, read};
+use super::http_sse::OldWorker;
+use super::ledger::{Counted, Ledger};
+use crate::harness::{Client, Stream, read, request};
 
-/// What the clients saw, all together.
-#[derive(Default)]
-pub(crate) struct Ledger {
-    /// What must never happen.
-    pub wrong: Mutex<Vec<String>>,
-    pub results: AtomicUsize,
-    /// Results that came without a stream, for want of a store.
-    pub in_json: AtomicUsize,
-    /// Calls that ended with an error of the gateway's.
-    pub errors: Mutex<Vec<String>>,
-    /// Requests that got no answer: the connection broke before one.
-    pub broken: Mutex<Vec<String>>,
-    /// Requests that were refused with this status.
-    pub refused: Mutex<Vec<u16>>,
-    pub events: AtomicUsize,
-    pub unasked: AtomicUsize,
-    pub losses_told: AtomicUsize,
-    /// From the break of a stream to its first event afterwards.
-    pub resumed: Mutex<Vec<Duration>>,
-}
+const VERSION: &str = "2025-11-25";
 
-impl Ledger {
-    fn wrong(&self, what: String) {
-        self.wrong.lock().unwrap().push(what);
-    }
-}
+/// Of so many clients one speaks HTTP+SSE.
+const OLD: usize = 5;
 
 /// How much each client does.
 #[derive(Clone, Copy)]
@@ -44,6 +24,8 @@ pub(crate) struct Load {
     pub clients: usize,
     pub steps: u64,
     pub pause: Duration,
+    /// A client whose session is gone opens another; otherwise none may ever be gone.
+    pub sessions_end: bool,
 }
 
 /// Clients at work, until they are stopped.
@@ -64,20 +46,33 @@ impl Working {
             calls: JoinSet::new(),
             streams: JoinSet::new(),
         };
-        let clients = futures::future::join_all((0..load.clients).map(|_| async {
+        let old = load.clients / OLD;
+        for number in 0..old {
+            let (base, ledger) = (base.to_owned(), working.ledger.clone());
+            let worker = OldWorker { number, load, base, ledger, id: AtomicU64::new(0) };
+            working.calls.spawn(worker.work(working.stop.clone()));
+        }
+        let clients = futures::future::join_all((old..load.clients).map(|_| async {
             let mut client = Client::new(base);
-            client.initialize("2025-11-25").await;
+            client.initialize(VERSION).await;
             client
         }));
         for (number, client) in clients.await.into_iter().enumerate() {
-            let worker = Worker { number, client, ledger: working.ledger.clone() };
+            let ledger = working.ledger.clone();
+            let worker = Worker {
+                number,
+                load,
+                client: Arc::new(Mutex::new(client)),
+                opening: Arc::default(),
+                ledger,
+            };
             let ended = working.streams_end.clone();
             let listener = worker.clone();
             working.streams.spawn(async move {
                 ended.run_until_cancelled(listener.listen()).await;
             });
             let stop = working.stop.clone();
-            working.calls.spawn(worker.call_again_and_again(load, stop));
+            working.calls.spawn(worker.call_again_and_again(stop));
         }
         working
     }
@@ -106,7 +101,10 @@ impl Working {
 #[derive(Clone)]
 struct Worker {
     number: usize,
-    client: Client,
+    load: Load,
+    client: Arc<Mutex<Client>>,
+    /// One at a time opens a new session.
+    opening: Arc<tokio::sync::Mutex<()>>,
     ledger: Arc<Ledger>,
 }
 
@@ -115,21 +113,46 @@ enum Got {
     Stream(Box<Stream>),
     /// Nothing is left of it.
     Ended,
+    /// Nor of the session.
+    Gone,
 }
 
 impl Worker {
+    /// As it is now: what was begun in one session ends in it.
+    fn client(&self) -> Client {
+        self.client.lock().unwrap().clone()
+    }
+
+    /// The session of `client` is gone: whoever sees it first opens another.
+    async fn open_anew(&self, client: &Client) {
+        if !self.load.sessions_end {
+            return self.ledger.wrong(format!("client {}: its session is gone", self.number));
+        }
+        let _turn = self.opening.lock().await;
+        if self.client().session != client.session {
+            return;
+        }
+        self.ledger.gone.fetch_add(1, Ordering::Relaxed);
+        let mut anew = Client::new(&client.base);
+        while !anew.try_initialize(VERSION).await {
+            anew.session = None;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        *self.client.lock().unwrap() = anew;
+    }
+
     /// GET, again and again until there is an answer.
-    async fn get(&self, position: Option<&str>) -> Got {
+    async fn get(&self, client: &Client, position: Option<&str>) -> Got {
         loop {
-            match self.client.try_get(position).await {
+            match client.try_get(position).await {
                 Ok(response) if response.status() == 200 => {
                     return Got::Stream(Box::new(Stream::new(response)));
                 }
                 Ok(response) => match response.status().as_u16() {
                     405 => return Got::Ended,
                     404 => {
-                        self.ledger.wrong(format!("client {}: its session is gone", self.number));
-                        return Got::Ended;
+                        self.open_anew(client).await;
+                        return Got::Gone;
                     }
                     status => self.ledger.refused.lock().unwrap().push(status),
                 },
@@ -141,11 +164,20 @@ impl Worker {
 
     /// What the server says unasked: numbers, each once and in order.
     async fn listen(self) {
+        while matches!(self.listen_in_session().await, Got::Gone) && self.load.sessions_end {}
+    }
+
+    /// Returns why it can't go on.
+    async fn listen_in_session(&self) -> Got {
+        let client = self.client();
         let mut position: Option<String> = None;
-        let mut last: Option<u64> = None;
+        let mut counted = Counted::default();
         let mut broken: Option<Instant> = None;
         loop {
-            let Got::Stream(mut stream) = self.get(position.as_deref()).await else { return };
+            let mut stream = match self.get(&client, position.as_deref()).await {
+                Got::Stream(stream) => stream,
+                over => return over,
+            };
             stream.position.clone_from(&position);
             while let Some(event) = stream.any().await {
                 if let Some(since) = broken.take() {
@@ -157,40 +189,28 @@ impl Worker {
                     // Of a call that is answered in JSON.
                     continue;
                 }
-                let Some(number) = message["params"]["data"]["unasked"].as_u64() else {
-                    // The gateway says that it may have lost something.
-                    self.ledger.losses_told.fetch_add(1, Ordering::Relaxed);
-                    last = None;
-                    continue;
-                };
-                self.ledger.unasked.fetch_add(1, Ordering::Relaxed);
-                if last.is_some_and(|last| number != last + 1) {
-                    self.ledger.wrong(format!("client {}: {number} after {last:?} unasked", self.number));
-                }
-                last = Some(number);
+                self.ledger.said_unasked(self.number, &mut counted, &message);
             }
             position = stream.position.clone();
             broken = Some(Instant::now());
         }
     }
 
-    async fn call_again_and_again(self, load: Load, stop: Arc<AtomicBool>) {
+    async fn call_again_and_again(self, stop: Arc<AtomicBool>) {
         let mut id = 0;
         // Not all at once.
-        tokio::time::sleep(load.pause.mul_f64(fastrand::f64() * load.steps as f64)).await;
+        tokio::time::sleep(self.load.pause.mul_f64(fastrand::f64() * self.load.steps as f64)).await;
         while !stop.load(Ordering::SeqCst) {
             id += 1;
-            self.call(id, load).await;
+            self.call(id).await;
         }
     }
 
-    async fn call(&self, id: u64, load: Load) {
+    async fn call(&self, id: u64) {
+        let (client, load) = (self.client(), self.load);
         let token = format!("{}-{id}", self.number);
-        let arguments =
-            value!({ "token": token, "steps": load.steps, "pause_ms": load.pause.as_millis() as u64 });
-        let params = value!({ "name": "count", "arguments": arguments, "_meta": { "progressToken": token } });
-        let request = value!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params });
-        let response = match self.client.try_post(&request).await {
+        let began = Instant::now();
+        let response = match client.try_post(&call(id, &token, load)).await {
             Ok(response) => response,
             Err(error) => {
                 self.ledger.broken.lock().unwrap().push(format!("{token}: {error}"));
@@ -199,7 +219,7 @@ impl Worker {
         };
         match response.status().as_u16() {
             200 => {}
-            404 => return self.ledger.wrong(format!("{token}: its session is gone")),
+            404 => return self.open_anew(&client).await,
             status => {
                 self.ledger.refused.lock().unwrap().push(status);
                 return tokio::time::sleep(Duration::from_millis(500)).await;
@@ -210,7 +230,8 @@ impl Worker {
             // The store was away: the answer comes without its steps.
             let reply = read(response).await.json();
             self.ledger.in_json.fetch_add(1, Ordering::Relaxed);
-            return self.ended(&token, &reply, &(1..=load.steps).collect::<Vec<_>>(), load);
+            let seen: Vec<_> = (1..=load.steps).collect();
+            return self.ledger.ended(&token, &reply, &seen, load.steps, began.elapsed());
         }
         let mut seen = Vec::new();
         let mut stream = Stream::new(response);
@@ -222,7 +243,7 @@ impl Worker {
                 let message: Value = serde_json::from_slice(&data).unwrap();
                 self.ledger.events.fetch_add(1, Ordering::Relaxed);
                 if message["id"] == id {
-                    return self.ended(&token, &message, &seen, load);
+                    return self.ledger.ended(&token, &message, &seen, load.steps, began.elapsed());
                 }
                 seen.extend(message["params"]["progress"].as_u64());
             }
@@ -232,7 +253,7 @@ impl Worker {
                 return self.ledger.broken.lock().unwrap().push(format!("{token}: before the first event"));
             };
             let broken = Instant::now();
-            match self.get(Some(&position)).await {
+            match self.get(&client, Some(&position)).await {
                 Got::Stream(resumed) => {
                     stream = *resumed;
                     stream.position = Some(position);
@@ -241,22 +262,16 @@ impl Worker {
                 Got::Ended => {
                     return self.ledger.wrong(format!("{token}: it ended without an end at {position}"));
                 }
+                Got::Gone => return,
             }
         }
     }
+}
 
-    fn ended(&self, token: &str, message: &Value, seen: &[u64], load: Load) {
-        let in_order = seen.iter().copied().eq(1..=seen.len() as u64);
-        if !in_order {
-            self.ledger.wrong(format!("{token}: {seen:?}"));
-        }
-        if message["error"].is_null() {
-            if seen.len() as u64 != load.steps || message["result"]["token"] != *token {
-                self.ledger.wrong(format!("{token}: {seen:?} and then {message}"));
-            }
-            self.ledger.results.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.ledger.errors.lock().unwrap().push(format!("{token}: {}", message["error"]["message"]));
-        }
-    }
+/// A tool that counts, with steps in between.
+pub(super) fn call(id: u64, token: &str, load: Load) -> Value {
+    let arguments =
+        value!({ "token": token, "steps": load.steps, "pause_ms": load.pause.as_millis() as u64 });
+    let params = value!({ "name": "count", "arguments": arguments, "_meta": { "progressToken": token } });
+    request(id, "tools/call", &params)
 }

@@ -1,7 +1,7 @@
 //! An MCP server with a ledger: what it says is a function of time, every event has an id, and each of
-//! its streams can be resumed.
+//! its streams can be resumed, unless it is one that can't.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,7 +24,11 @@ pub(crate) struct LedgerServer {
 
 #[derive(Default)]
 struct Ledger {
+    resumes: bool,
     sessions: HashMap<String, Instant>,
+    /// Sessions to which nothing is said unasked: those of the oldest version, so that a lost message
+    /// between nodes is not shown by the next one, and all of a server that can't resume.
+    quiet: HashSet<String>,
     calls: HashMap<String, Running>,
     /// Calls that were run more than once.
     repeated: Vec<String>,
@@ -40,8 +44,9 @@ struct Running {
 }
 
 impl LedgerServer {
-    pub(crate) async fn start() -> Self {
-        let ledger: Arc<Mutex<Ledger>> = Arc::default();
+    /// One that can resume its streams, or can't.
+    pub(crate) async fn that(resumes: bool) -> Self {
+        let ledger = Arc::new(Mutex::new(Ledger { resumes, ..Ledger::default() }));
         let own = ledger.clone();
         let upstream = Upstream::bare(move |asked| answer(&own, asked)).await;
         Self { url: upstream.url.clone(), ledger }
@@ -65,7 +70,7 @@ fn answer(ledger: &Mutex<Ledger>, asked: &Asked) -> Response<Body> {
             position => {
                 let (of, number) = position.rsplit_once('.').unwrap();
                 match ledger.calls.get(of) {
-                    Some(call) => call_stream(of.to_owned(), call.clone(), number.parse().unwrap()),
+                    Some(call) => call_stream(of.to_owned(), call.clone(), number.parse().unwrap(), true),
                     None => session_stream(&ledger, asked, number.parse().ok()),
                 }
             }
@@ -73,6 +78,9 @@ fn answer(ledger: &Mutex<Ledger>, asked: &Asked) -> Response<Body> {
         (_, "initialize") => {
             let session = format!("up-{}", uuid::Uuid::new_v4().simple());
             ledger.sessions.insert(session.clone(), Instant::now());
+            if asked.body["params"]["protocolVersion"] == "2024-11-05" || !ledger.resumes {
+                ledger.quiet.insert(session.clone());
+            }
             initialized(asked, &session)
         }
         (_, "server/discover") => status(400),
@@ -89,7 +97,7 @@ fn answer(ledger: &Mutex<Ledger>, asked: &Asked) -> Response<Body> {
             if ledger.calls.insert(token.clone(), call.clone()).is_some() {
                 ledger.repeated.push(token.clone());
             }
-            call_stream(token, call, 0)
+            call_stream(token, call, 0, ledger.resumes)
         }
     }
 }
@@ -114,8 +122,14 @@ fn events(
     Response::builder().header("content-type", "text/event-stream").body(Body::from_stream(stream)).unwrap()
 }
 
-fn call_stream(token: String, call: Running, after: u64) -> Response<Body> {
-    let first = (after == 0).then(|| format!("id: {token}.0\nretry: 50\ndata:\n\n"));
+/// An event, with an id only where the server can resume.
+fn frame(resumes: bool, stream: &str, number: u64, message: &Value) -> String {
+    let id = if resumes { format!("id: {stream}.{number}\n") } else { String::new() };
+    format!("{id}data: {message}\n\n")
+}
+
+fn call_stream(token: String, call: Running, after: u64, resumes: bool) -> Response<Body> {
+    let first = (after == 0 && resumes).then(|| format!("id: {token}.0\nretry: 50\ndata:\n\n"));
     events(first, after + 1, move |number| {
         let at = call.started + call.pause * u32::try_from(number).unwrap();
         let message = match number {
@@ -128,7 +142,7 @@ fn call_stream(token: String, call: Running, after: u64) -> Response<Body> {
             }
             _ => return None,
         };
-        Some((at, format!("id: {token}.{number}\ndata: {message}\n\n")))
+        Some((at, frame(resumes, &token, number, &message)))
     })
 }
 
@@ -136,13 +150,15 @@ fn call_stream(token: String, call: Running, after: u64) -> Response<Body> {
 fn session_stream(ledger: &Ledger, asked: &Asked, after: Option<u64>) -> Response<Body> {
     let session = asked.header("mcp-session-id").to_owned();
     let Some(began) = ledger.sessions.get(&session).copied() else { return status(404) };
+    let resumes = ledger.resumes;
     let after = after.unwrap_or_else(|| began.elapsed().as_secs());
+    let pause = if ledger.quiet.contains(&session) { Duration::from_secs(3600) } else { UNASKED };
     events(None, after + 1, move |number| {
-        let at = began + UNASKED * u32::try_from(number).unwrap();
+        let at = began + pause * u32::try_from(number).unwrap();
         let message = value!({
             "jsonrpc": "2.0", "method": "notifications/message",
             "params": { "level": "info", "data": { "unasked": number } },
         });
-        Some((at, format!("id: {session}.{number}\ndata: {message}\n\n")))
+        Some((at, frame(resumes, &session, number, &message)))
     })
 }

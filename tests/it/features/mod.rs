@@ -1,6 +1,7 @@
 //! What clients and upstreams see of a node, over real HTTP.
 
 mod admin;
+mod alone;
 mod answers;
 mod breaks;
 mod connections;

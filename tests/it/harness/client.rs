@@ -66,7 +66,7 @@ impl Client {
     }
 
     /// The same where the connection may break.
-    async fn try_send(
+    pub(crate) async fn try_send(
         &self,
         method: &str,
         path: &str,
@@ -80,6 +80,11 @@ impl Client {
         }
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
         tokio::time::timeout(PATIENCE, self.http.request(request)).await.expect("an answer in time")
+    }
+
+    /// The status of a GET, if there is an answer.
+    pub(crate) async fn try_ask(&self, path: &str) -> Option<u16> {
+        self.try_send("GET", path, &[], "").await.ok().map(|response| response.status().as_u16())
     }
 
     pub(crate) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
@@ -113,6 +118,18 @@ impl Client {
         self.try_send("GET", "/mcp", &headers, "").await
     }
 
+    /// Opens a session where the connection may break and the request be refused: whether it is open.
+    pub(crate) async fn try_initialize(&mut self, version: &str) -> bool {
+        let Ok(response) = self.try_post(&initialize(version)).await else { return false };
+        if response.status() != 200 {
+            return false;
+        }
+        let session = response.headers().get("mcp-session-id").and_then(|session| session.to_str().ok());
+        (self.session, self.version) = (session.map(str::to_owned), Some(version.to_owned()));
+        let done = self.try_post(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await;
+        done.is_ok_and(|response| response.status() == 202)
+    }
+
     /// A POST that is answered in full.
     pub(crate) async fn posted(&self, message: &Value) -> Reply {
         read(self.post(message).await).await
@@ -133,18 +150,23 @@ impl Client {
         self.send("GET", "/sse", &[("accept", "text/event-stream")], "").await
     }
 
+    /// The same, or resumes one, where the connection may break.
+    pub(crate) async fn try_sse(
+        &self,
+        position: Option<&str>,
+    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+        let mut headers = vec![("accept", "text/event-stream")];
+        headers.extend(position.map(|position| ("last-event-id", position)));
+        self.try_send("GET", "/sse", &headers, "").await
+    }
+
     pub(crate) async fn delete(&self) -> Reply {
         read(self.send("DELETE", "/mcp", &self.own_headers(&[]), "").await).await
     }
 
     /// Opens a session of a revision.
     pub(crate) async fn initialize(&mut self, version: &str) -> Reply {
-        let params = json!({
-            "protocolVersion": version,
-            "capabilities": { "elicitation": {} },
-            "clientInfo": { "name": "test", "version": "1" },
-        });
-        let reply = self.posted(&request(0, "initialize", &params)).await;
+        let reply = self.posted(&initialize(version)).await;
         assert_eq!(reply.status, 200, "{reply:?}");
         self.session = Some(reply.header("mcp-session-id").to_owned()).filter(|session| !session.is_empty());
         self.version = Some(version.to_owned());
@@ -152,6 +174,16 @@ impl Client {
         assert_eq!(done.status, 202, "{done:?}");
         reply
     }
+}
+
+/// A client's first request.
+pub(crate) fn initialize(version: &str) -> Value {
+    let params = json!({
+        "protocolVersion": version,
+        "capabilities": { "elicitation": {} },
+        "clientInfo": { "name": "test", "version": "1" },
+    });
+    request(0, "initialize", &params)
 }
 
 pub(crate) fn request(id: u64, method: &str, params: &Value) -> Value {

@@ -35,6 +35,8 @@ pub(crate) struct Faults {
     leaving: Mutex<Option<(&'static str, usize)>>,
     /// The bus takes messages and loses them.
     pub deaf: AtomicBool,
+    /// The bus can't be reached, and knows it.
+    pub cut: AtomicBool,
     lost_last: AtomicBool,
     /// How often each step was taken, messages of the bus included.
     pub taken: Mutex<BTreeMap<&'static str, usize>>,
@@ -100,6 +102,10 @@ impl Faults {
 
     fn store(&self) -> Result<(), StoreError> {
         if self.away.load(Ordering::SeqCst) { Err(StoreError::Unavailable) } else { Ok(()) }
+    }
+
+    fn bus(&self) -> Result<(), BusError> {
+        if self.cut.load(Ordering::SeqCst) { Err(BusError::Unavailable) } else { Ok(()) }
     }
 
     pub(crate) fn set(fault: &AtomicBool, broken: bool) {
@@ -259,7 +265,10 @@ impl Bus for FaultyBus {
         if self.faults.deaf.load(Ordering::SeqCst) {
             return Box::pin(async { Ok(()) });
         }
-        self.bus.send(to, parcel)
+        Box::pin(async move {
+            self.faults.bus()?;
+            self.bus.send(to, parcel).await
+        })
     }
 
     fn announce(&self, parcel: Parcel) -> PortFuture<'_, Result<(), BusError>> {
@@ -267,11 +276,15 @@ impl Bus for FaultyBus {
         if self.faults.deaf.load(Ordering::SeqCst) {
             return Box::pin(async { Ok(()) });
         }
-        self.bus.announce(parcel)
+        Box::pin(async move {
+            self.faults.bus()?;
+            self.bus.announce(parcel).await
+        })
     }
 
     fn ping<'a>(&'a self, node: &'a NodeId, patience: Duration) -> PortFuture<'a, Result<(), BusError>> {
         Box::pin(async move {
+            self.faults.bus()?;
             let answer = self.bus.ping(node, patience).await;
             if answer.is_err() && self.faults.frozen.load(Ordering::SeqCst) {
                 tokio::time::sleep(patience).await;

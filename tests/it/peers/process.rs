@@ -97,8 +97,7 @@ impl Process {
 
     /// Its resident memory, in bytes.
     pub(crate) fn memory(&self) -> u64 {
-        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.id())).unwrap();
-        pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+        memory_of(self.id()).unwrap()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -116,6 +115,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The resident memory of a process that runs, in bytes.
+pub(crate) fn memory_of(process: u32) -> Option<u64> {
+    let pages = std::fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
+    pages.split(' ').nth(1)?.parse::<u64>().ok().map(|pages| pages * 4096)
 }
 
 /// Runs a program to its end; one that takes longer than `limit` is killed and has failed.

@@ -3,14 +3,25 @@
 
 use std::process::Command;
 
-use super::{Folder, Nats, Redis, Server};
+use super::{Folder, Link, Nats, Redis, Server};
 use crate::peers::process::{Process, free_port, holdfast_at};
 
 pub(crate) const NODES: usize = 3;
 
+/// How a cluster is set up.
+#[derive(Default)]
+pub(crate) struct Setup {
+    /// As `("requests.json_wait", "50ms")`.
+    pub settings: Vec<(String, String)>,
+    /// The node whose ways to Redis and NATS can be made bad.
+    pub linked: Option<usize>,
+    pub redis: Option<Redis>,
+}
+
 pub(crate) struct Cluster {
     pub redis: Redis,
     pub nats: Nats,
+    links: Option<Links>,
     nodes: Vec<Option<Process>>,
     addresses: Vec<(u16, u16)>,
     balancer: Option<Server>,
@@ -19,20 +30,36 @@ pub(crate) struct Cluster {
     folder: Folder,
 }
 
+/// One node's own ways.
+pub(crate) struct Links {
+    node: usize,
+    pub redis: Link,
+    pub nats: Link,
+}
+
 impl Cluster {
     /// Before one upstream, with settings as `("requests.json_wait", "50ms")`.
     pub(crate) fn start(upstream: &str, settings: &[(&str, &str)]) -> Self {
+        let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Self::set_up(upstream, Setup { settings, ..Setup::default() })
+    }
+
+    /// Within a runtime, if a node is linked.
+    pub(crate) fn set_up(upstream: &str, setup: Setup) -> Self {
         let folder = Folder::new();
-        let (redis, nats) = (Redis::start(), Nats::start());
-        let mut settings: Vec<_> =
-            settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let (redis, nats) = (setup.redis.unwrap_or_else(Redis::start), Nats::start());
+        let links = setup.linked.map(|node| Links {
+            node,
+            redis: Link::to(redis.port()),
+            nats: Link::to(nats.port()),
+        });
+        let mut settings = setup.settings;
         settings.push(("servers.default.upstream".into(), upstream.into()));
-        settings.push(("state".into(), redis.url()));
-        settings.push(("bus".into(), nats.url()));
         let addresses = (0..NODES).map(|_| (free_port(), free_port())).collect();
         let mut cluster = Self {
             redis,
             nats,
+            links,
             nodes: (0..NODES).map(|_| None).collect(),
             addresses,
             balancer: None,
@@ -66,6 +93,21 @@ impl Cluster {
         }
     }
 
+    /// The ways of the node that was linked.
+    pub(crate) fn links(&self) -> &Links {
+        self.links.as_ref().unwrap()
+    }
+
+    /// Where each node listens itself.
+    pub(crate) fn node_urls(&self) -> Vec<String> {
+        self.addresses.iter().map(|(listen, _)| format!("http://127.0.0.1:{listen}")).collect()
+    }
+
+    /// The processes of the nodes that run.
+    pub(crate) fn process_ids(&self) -> Vec<u32> {
+        self.nodes.iter().flatten().map(Process::id).collect()
+    }
+
     pub(crate) fn process(&mut self, node: usize) -> &mut Process {
         self.nodes[node].as_mut().unwrap()
     }
@@ -78,6 +120,12 @@ impl Cluster {
             command.env(format!("HOLDFAST_{}", key.replace('.', "_").to_uppercase()), value);
         }
         command.env("HOLDFAST_CLUSTER_NODE_NAME", format!("n{node}"));
+        let (redis, nats) = match &self.links {
+            Some(links) if links.node == node => (links.redis.port(), links.nats.port()),
+            _ => (self.redis.port(), self.nats.port()),
+        };
+        command.env("HOLDFAST_STATE", format!("redis://127.0.0.1:{redis}"));
+        command.env("HOLDFAST_BUS", format!("nats://127.0.0.1:{nats}"));
         self.nodes[node] = Some(holdfast_at(&command, listen, admin));
     }
 

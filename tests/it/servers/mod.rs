@@ -1,6 +1,7 @@
 //! Real servers of a test's own: on free ports, nothing left on disk, killed when dropped.
 
 mod cluster;
+mod link;
 mod nats;
 mod redis;
 mod redis_group;
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-pub(crate) use cluster::{Cluster, NODES};
+pub(crate) use cluster::{Cluster, NODES, Setup};
+pub(crate) use link::{Link, Way};
 pub(crate) use nats::Nats;
 pub(crate) use redis::{Redis, config as redis_config};
 pub(crate) use redis_group::{RedisCluster, Sentinels, Shared};

@@ -55,6 +55,10 @@ impl Nats {
         self.server.as_ref().unwrap().signal("-CONT");
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }

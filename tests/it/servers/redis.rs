@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use holdfast::adapters::redis::{Config, RedisSessionStore};
 use holdfast::ports::Bounds;
 
-use super::{Server, Tls};
+use super::{Folder, Server, Tls};
 use crate::peers::free_port;
 
 /// Where a store finds it, as nodes are told by default.
@@ -47,6 +47,7 @@ pub(crate) struct Redis {
     port: u16,
     scheme: &'static str,
     more: Vec<String>,
+    _folder: Option<Folder>,
 }
 
 impl Redis {
@@ -57,7 +58,7 @@ impl Redis {
     /// With settings as on its command line.
     pub(crate) fn with(more: &[&str]) -> Self {
         let more = more.iter().map(|&word| word.to_owned()).collect();
-        let mut redis = Self { server: None, port: free_port(), scheme: "redis", more };
+        let mut redis = Self { server: None, port: free_port(), scheme: "redis", more, _folder: None };
         redis.restart();
         redis
     }
@@ -67,12 +68,20 @@ impl Redis {
         let port = free_port();
         let more = format!("--port 0 {}", secured(port, tls));
         let more = more.split(' ').map(str::to_owned).collect();
-        let mut redis = Self { server: None, port, scheme: "rediss", more };
+        let mut redis = Self { server: None, port, scheme: "rediss", more, _folder: None };
         redis.restart();
         redis
     }
 
-    /// Kills it, if it runs, and starts another on the same port, without its data.
+    /// One that keeps its data, every write before its answer.
+    pub(crate) fn keeping() -> Self {
+        let folder = Folder::new();
+        let path = folder.path().to_str().unwrap();
+        let redis = Self::with(&["--dir", path, "--appendonly", "yes", "--appendfsync", "always"]);
+        Self { _folder: Some(folder), ..redis }
+    }
+
+    /// Kills it, if it runs, and starts another on the same port, without its data unless it keeps them.
     pub(crate) fn restart(&mut self) {
         self.server = None;
         let fixed = format!(

@@ -155,7 +155,7 @@ impl Client {
     }
 
     fn wrong(&self, what: std::fmt::Arguments<'_>) {
-        self.world.ledger.wrong(format!("{}: {what}", self.name));
+        self.world.ledger.wrong(format_args!("{}: {what}", self.name));
     }
 
     /// A failure that only a fault may cause.
@@ -335,7 +335,9 @@ impl Client {
                 && answer.status != 404
                 && !world.ledger.excuses(began)
             {
-                world.ledger.wrong(format!("P2: {session} ended, and is answered with {}", answer.status));
+                world
+                    .ledger
+                    .wrong(format_args!("P2: {session} ended, and is answered with {}", answer.status));
             }
         });
     }
@@ -665,7 +667,8 @@ impl Client {
                 self.wrong(format_args!("P5: {tag}: its server can resume it, and yet: {text}"));
             }
         }
-        if !forgiven && !(text.contains("can't be replayed") && self.world.forgets) {
+        let forgotten = self.world.forgets && text.contains("can't be replayed");
+        if !forgiven && !forgotten {
             self.fails(began, format_args!("{tag}: {text}"));
         }
     }

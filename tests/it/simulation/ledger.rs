@@ -129,7 +129,7 @@ impl Ledger {
     }
 
     /// A promise is broken.
-    pub(super) fn wrong(&self, what: String) {
+    pub(super) fn wrong(&self, what: std::fmt::Arguments<'_>) {
         self.tell(format_args!("WRONG {what}"));
         let at = self.at();
         self.state.lock().unwrap().broken.push(format!("{at} ms: {what}"));
@@ -173,7 +173,7 @@ impl Ledger {
         let twice = call.runs > 1;
         drop(state);
         if twice {
-            self.wrong(format!("{tag} ran twice"));
+            self.wrong(format_args!("{tag} ran twice"));
         }
     }
 
@@ -189,7 +189,7 @@ impl Ledger {
     /// P4: 202 says that it did.
     pub(super) fn was_accepted(&self, what: &str) {
         if !self.state.lock().unwrap().acknowledged.contains(what) {
-            self.wrong(format!("P4: {what} was answered with 202, and the server has not seen it"));
+            self.wrong(format_args!("P4: {what} was answered with 202, and the server has not seen it"));
         }
     }
 
@@ -214,7 +214,7 @@ impl Ledger {
         let unasked = state.unasked.entry(session.to_owned()).or_default();
         if !unasked.heard.insert(number) {
             drop(state);
-            self.wrong(format!("P3: message {number} of {session} came twice"));
+            self.wrong(format_args!("P3: message {number} of {session} came twice"));
         }
     }
 
@@ -233,7 +233,7 @@ impl Ledger {
         let missing: Vec<_> = missing.collect();
         drop(state);
         if !missing.is_empty() {
-            self.wrong(format!("P3: messages {missing:?} of {session} never came"));
+            self.wrong(format_args!("P3: messages {missing:?} of {session} never came"));
         }
     }
 }

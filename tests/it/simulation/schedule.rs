@@ -89,7 +89,7 @@ async fn act(seed: u64, bug: Option<Bug>, told: bool) -> Outcome {
     if ended.is_err() {
         for client in &clients {
             for what in client.waits_for() {
-                ledger.wrong(format!("P5: {} still waits for {what}", client.name));
+                ledger.wrong(format_args!("P5: {} still waits for {what}", client.name));
             }
         }
         return Outcome::of(seed, &world);
@@ -234,7 +234,7 @@ async fn steal_sessions(world: &Arc<World>, clients: &[Arc<Client>], seed: u64) 
             let id = SessionId::parse(&session).unwrap();
             let claimed = world.port(&one).open(&id, &server, &thief, Transport::HttpSse).await;
             if claimed == Ok(Opened::Owned(thief.clone())) && client.session().as_ref() == Some(&session) {
-                world.ledger.wrong(format!("P2: {session} of {} was given to another", client.name));
+                world.ledger.wrong(format_args!("P2: {session} of {} was given to another", client.name));
             }
         }
         let id = SessionId::parse(&format!("race-{seed}-{round}")).unwrap();
@@ -248,7 +248,7 @@ async fn steal_sessions(world: &Arc<World>, clients: &[Arc<Client>], seed: u64) 
         if let (Ok(one), Ok(other)) = (&one, &other)
             && one != other
         {
-            world.ledger.wrong(format!("P2: {id} has two owners: {one:?} and {other:?}"));
+            world.ledger.wrong(format_args!("P2: {id} has two owners: {one:?} and {other:?}"));
         }
     }
 }
@@ -263,7 +263,7 @@ async fn nothing_is_left(world: &Arc<World>, clients: &[Arc<Client>]) {
             if inspected.running.iter().any(|record| record.request.as_json() == request.to_string()) {
                 world
                     .ledger
-                    .wrong(format!("P5: request {request} of {session} was answered, and still runs"));
+                    .wrong(format_args!("P5: request {request} of {session} was answered, and still runs"));
             }
         }
         client.stop();
@@ -281,7 +281,7 @@ async fn nothing_is_left(world: &Arc<World>, clients: &[Arc<Client>]) {
                     .unwrap();
                 match world.request_at(&node, ping).await {
                     Ok(answer) if answer.status == 404 => {}
-                    Ok(answer) => world.ledger.wrong(format!(
+                    Ok(answer) => world.ledger.wrong(format_args!(
                         "P2: {session} ended, and {} answers with {}",
                         node.id, answer.status
                     )),
@@ -293,7 +293,7 @@ async fn nothing_is_left(world: &Arc<World>, clients: &[Arc<Client>]) {
     for node in world.nodes() {
         match node.streams() {
             None | Some(0) => {}
-            Some(streams) => world.ledger.wrong(format!("{} still holds {streams} streams", node.id)),
+            Some(streams) => world.ledger.wrong(format_args!("{} still holds {streams} streams", node.id)),
         }
     }
 }

@@ -1,0 +1,52 @@
+//! Nodes that die, freeze, and are restarted one after the other.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Busy, assert_honest_errors, load, report, settings};
+use crate::servers::{NODES, Setup};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_p5_a_node_is_killed_under_load() {
+    let mut busy = Busy::start(Setup::default(), load()).await;
+    busy.scene.cluster.kill_node(1);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let (ledger, server) = busy.finish().await;
+    report("kill -9", &ledger, &server);
+    assert_honest_errors(&ledger);
+    let worst = ledger.resumed.lock().unwrap().iter().max().copied().unwrap_or_default();
+    assert!(worst < Duration::from_secs(5), "{worst:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_a_rolling_restart_is_not_an_outage() {
+    let drain = [("drain.notice", "3s"), ("drain.handover", "2s"), ("drain.timeout", "14s")];
+    let mut busy = Busy::start(Setup { settings: settings(&drain), ..Setup::default() }, load()).await;
+    for node in 0..NODES {
+        let cluster = &mut busy.scene.cluster;
+        tokio::task::block_in_place(|| {
+            let code = cluster.process(node).terminate(Duration::from_secs(20));
+            assert_eq!(code, Some(0), "node {node} ends in order");
+            cluster.start_node(node);
+        });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    let (ledger, server) = busy.finish().await;
+    report("rolling restart", &ledger, &server);
+    let failed =
+        (ledger.errors.lock().unwrap(), ledger.broken.lock().unwrap(), ledger.refused.lock().unwrap());
+    assert!(failed.0.is_empty() && failed.1.is_empty() && failed.2.is_empty(), "{failed:?}");
+    assert_eq!(ledger.losses_told.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_p5_a_node_is_frozen_and_wakes_up() {
+    let mut busy = Busy::start(Setup::default(), load()).await;
+    busy.scene.cluster.process(1).signal("-STOP");
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    busy.scene.cluster.process(1).signal("-CONT");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let (ledger, server) = busy.finish().await;
+    report("SIGSTOP for 8 s", &ledger, &server);
+    assert_honest_errors(&ledger);
+}
