@@ -371,10 +371,16 @@ impl Client {
 
     /// False if it was refused and may be tried again.
     async fn attempt(self: Arc<Self>, session: &str, id: u64, tag: &str) -> bool {
+        // Most are over soon; some outlive a node's lease.
+        let (steps, pause) = match self.draw(0..10) {
+            0..=2 => (0, self.draw(0..400)),
+            3 => (self.draw(8..16), self.draw(300..600)),
+            _ => (self.draw(1..6), self.draw(0..400)),
+        };
         let arguments = json!({
             "tag": tag,
-            "steps": if self.one_in(3) { 0 } else { self.draw(1..6) },
-            "pause": self.draw(0..400),
+            "steps": steps,
+            "pause": pause,
             "asks": self.one_in(5),
             "json": self.one_in(8),
         });

@@ -117,6 +117,7 @@ async fn go_wrong(world: &Arc<World>, rng: &mut Rng, server_fails: bool) {
         match rng.u8(0..16) {
             0 | 1 => world.kill(index, time),
             2 => world.freeze(index, time),
+            15 => world.freeze(index, Duration::from_millis(rng.u64(3000..7000))),
             3 | 4 => world.drain(index, time),
             5..=8 => {
                 let trap = Trap {
