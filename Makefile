@@ -3,13 +3,14 @@
 CARGO ?= cargo
 NPM_CI = npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 
-.PHONY: help test lint conformance cluster install fuzz
+.PHONY: help test lint conformance cluster install simulation fuzz
 
 help:
 	@echo "make test         install what the tests need, and run all of them"
 	@echo "make lint         formatting, clippy, documentation"
 	@echo "make conformance  the official MCP conformance suite, through Holdfast and without it"
 	@echo "make cluster      Redis, NATS, three nodes and HAProxy on this machine, until Ctrl-C"
+	@echo "make simulation   SCHEDULES (20000) of the cluster in one process, from SEED (0) on"
 	@echo "make fuzz         each fuzz target for SECONDS (60)"
 
 # From Debian: the servers that tests start on free ports.
@@ -22,7 +23,8 @@ install:
 	cd tests/clients && $(NPM_CI)
 
 test: install
-	ulimit -n $$(ulimit -H -n) && $(CARGO) test --locked
+	ulimit -n $$(ulimit -H -n) && $(CARGO) test --locked -- --skip simulation::
+	$(CARGO) test --locked --test it simulation:: -- --test-threads=1
 
 lint:
 	$(CARGO) fmt --check
@@ -38,6 +40,12 @@ conformance: install
 cluster: install
 	$(CARGO) build --locked --bins --examples
 	$(CARGO) run --locked --example cluster -- $(UPSTREAM)
+
+SCHEDULES ?= 20000
+SEED ?= 0
+simulation:
+	SIMULATION_SEED=$(SEED) SIMULATION_SCHEDULES=$(SCHEDULES) \
+	    $(CARGO) test --locked --release --test it simulation::p1 -- --nocapture
 
 SECONDS ?= 60
 fuzz:
