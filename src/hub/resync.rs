@@ -64,11 +64,13 @@ impl Hub {
         });
     }
 
-    /// Reads the log now; if that can't be done, soon.
-    pub(super) async fn resync(&self, live: &Arc<Live>, stream: &Arc<LocalStream>) {
-        if !self.read_log(live, stream).await {
+    /// Reads the log now; if that can't be done, soon. False if it is still to be done.
+    pub(super) async fn resync(&self, live: &Arc<Live>, stream: &Arc<LocalStream>) -> bool {
+        let read = self.read_log(live, stream).await;
+        if !read {
             self.look(live, stream, GAP_PATIENCE);
         }
+        read
     }
 
     /// Re-asserts a stream's own binding at its written position, and writes what the log has beyond. False
@@ -105,7 +107,7 @@ impl Hub {
                 stream.end_with_retry(StreamEnd::Failed, self.retry());
             }
             Err(error) => {
-                tracing::warn!(stream = %stream.key, %error, "a gap can't be read from the log yet");
+                tracing::debug!(stream = %stream.key, %error, "a log can't be read yet");
                 return false;
             }
         }
@@ -188,10 +190,14 @@ impl Hub {
 
     async fn read_logs(&self, held: Vec<(Arc<Live>, Arc<LocalStream>)>) {
         self.inner.metrics.resynced(held.len());
-        futures::stream::iter(held)
-            .for_each_concurrent(RESYNCS_AT_ONCE, |(live, stream)| async move {
-                self.resync(&live, &stream).await;
-            })
+        let unread = futures::stream::iter(held)
+            .map(|(live, stream)| async move { self.resync(&live, &stream).await })
+            .buffer_unordered(RESYNCS_AT_ONCE)
+            .filter(|read| std::future::ready(!read))
+            .count()
             .await;
+        if unread > 0 {
+            tracing::warn!(streams = unread, "logs can't be read yet");
+        }
     }
 }
