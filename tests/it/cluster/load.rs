@@ -16,7 +16,7 @@ use crate::harness::{Client, Stream, read, request};
 const VERSION: &str = "2025-11-25";
 
 /// Of so many clients one speaks HTTP+SSE.
-const OLD: usize = 5;
+pub(super) const OLD: usize = 5;
 
 /// How much each client does.
 #[derive(Clone, Copy)]

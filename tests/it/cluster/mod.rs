@@ -19,11 +19,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ledger::Ledger;
-use load::{Load, Working};
+use load::{Load, OLD, Working};
 use server::LedgerServer;
 
 use crate::peers::MACHINE;
-use crate::servers::{Cluster, Setup};
+use crate::servers::{Cluster, NODES, Setup};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -152,5 +152,7 @@ fn assert_honest_errors(ledger: &Ledger) {
     let errors = ledger.errors.lock().unwrap();
     let honest = |error: &String| error.starts_with("old") && error.contains("may have run");
     assert!(errors.iter().all(honest), "the server can resume: every result arrives: {errors:?}");
-    assert!(errors.len() <= 5, "they are few: {errors:?}");
+    // Calls come in waves: at worst one has just begun.
+    let runs = load().clients / OLD / NODES;
+    assert!(errors.len() <= runs, "no more than a node runs at a time: {errors:?}");
 }
