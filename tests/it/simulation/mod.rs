@@ -35,7 +35,11 @@ fn wish(name: &str) -> Option<u64> {
 
 /// Plays schedules on as many threads as there are processors, until so many have something wrong or all
 /// are played.
-fn play_all(seeds: std::ops::Range<u64>, bug: Option<Bug>, wrong_max: usize) -> (Vec<Outcome>, Counts, Tally) {
+fn play_all(
+    seeds: std::ops::Range<u64>,
+    bug: Option<Bug>,
+    wrong_max: usize,
+) -> (Vec<Outcome>, Counts, Tally) {
     let next = AtomicU64::new(seeds.start);
     let wrong = Mutex::new(Vec::new());
     let counts = Mutex::new(Counts::default());
