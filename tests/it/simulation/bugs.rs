@@ -39,8 +39,6 @@ pub(super) enum Bug {
     EndUntold,
     /// A release takes away whatever binding there is.
     ReleaseUnfenced,
-    /// An attach that comes late still binds.
-    LateAttachBinds,
     /// Whoever claims a session is told that it is theirs.
     ClaimGranted,
     /// A store that can't be asked is taken for one that says no.
@@ -52,7 +50,7 @@ pub(super) enum Bug {
 }
 
 impl Bug {
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::FenceIgnored,
         Self::ProducerIgnored,
         Self::AppendForgotten,
@@ -65,7 +63,6 @@ impl Bug {
         Self::SequenceSkipped,
         Self::EndUntold,
         Self::ReleaseUnfenced,
-        Self::LateAttachBinds,
         Self::ClaimGranted,
         Self::ErrorTakenForGone,
         Self::AcceptedUnheard,
@@ -136,9 +133,6 @@ impl BentStore {
 
     async fn attach_now(&self, attach: &Attach) -> Result<Attached, StoreError> {
         let mut attach = attach.clone();
-        if self.bug == Bug::LateAttachBinds {
-            attach.not_after_ms = None;
-        }
         let attached = self.store.attach(&attach).await?;
         match (self.bug, attached) {
             (Bug::LostTakenForTop, Attached::Lost { .. }) => {
@@ -228,8 +222,9 @@ pub(super) fn bend_parcel(
             }
         }
         Some(Bug::EndUntold) => {
-            if matches!(parcel.envelope, Envelope::SessionEnded { .. }) {
-                parcel.envelope = Envelope::Tally;
+            if let Envelope::SessionEnded { session } = parcel.envelope {
+                // Something arrives in its place, so that nobody misses it.
+                parcel.envelope = Envelope::Initialized { session };
             }
         }
         _ => {}
