@@ -377,8 +377,8 @@ impl Client {
         // Most are over soon; some outlive a node's lease.
         let (steps, pause) = match self.draw(0..10) {
             0..=2 => (0, self.draw(0..400)),
-            3 => (self.draw(8..16), self.draw(300..600)),
-            _ => (self.draw(1..6), self.draw(0..400)),
+            3 if self.one_in(2) => (self.draw(8..12), self.draw(500..800)),
+            _ => (self.draw(1..5), self.draw(0..400)),
         };
         let arguments = json!({
             "tag": tag,

@@ -159,6 +159,11 @@ impl Ledger {
         state.calm_since = Instant::now();
     }
 
+    /// Nothing that fails now is anybody's fault.
+    pub(super) fn is_upset(&self) {
+        self.state.lock().unwrap().calm_since = Instant::now();
+    }
+
     /// Whether a failure of something that began then is nobody's broken promise.
     pub(super) fn excuses(&self, began: Instant) -> bool {
         let state = self.state.lock().unwrap();

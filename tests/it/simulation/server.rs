@@ -199,7 +199,7 @@ impl Server {
 
     async fn talk(self: Arc<Self>, session: String, client: String, log: Arc<Log>) {
         loop {
-            let pause = self.rng.lock().unwrap().u64(200..2500);
+            let pause = self.rng.lock().unwrap().u64(500..4000);
             let pause = tokio::time::sleep(Duration::from_millis(pause));
             tokio::select! {
                 biased;

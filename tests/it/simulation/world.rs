@@ -90,6 +90,8 @@ pub(super) struct Node {
     cuts: Watched<u64>,
     /// The balancer sends it requests.
     routed: AtomicBool,
+    /// It was told to end.
+    leaves: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -190,6 +192,7 @@ impl World {
             gateway: Mutex::new(Some(gateway)),
             cuts: Watched::default(),
             routed: AtomicBool::new(true),
+            leaves: AtomicBool::new(false),
         }));
     }
 
@@ -300,7 +303,7 @@ impl World {
             }
             world.ledger.tell(format_args!("{} wakes up", node.id));
             node.gate.thaw();
-            node.routed.store(true, Ordering::Relaxed);
+            node.routed.store(!node.leaves.load(Ordering::Relaxed), Ordering::Relaxed);
             world.ledger.fault_ends();
         });
     }
@@ -312,6 +315,7 @@ impl World {
         self.ledger.tell(format_args!("{} is told to end", node.id));
         self.ledger.count(|counts| counts.faults += 1);
         self.tally.met("drained", "node");
+        node.leaves.store(true, Ordering::Relaxed);
         let world = self.clone();
         let leaves = node.clone();
         spawn(async move {
@@ -338,6 +342,10 @@ impl World {
     fn balanced(&self) -> Option<Arc<Node>> {
         let mut nodes = self.nodes();
         nodes.retain(|node| node.routed.load(Ordering::Relaxed));
+        if nodes.is_empty() {
+            // No rollout takes them all at once: here it met other faults.
+            self.ledger.is_upset();
+        }
         let choice = self.draw(0..nodes.len().max(1) as u64) as usize;
         nodes.into_iter().nth(choice)
     }
