@@ -333,6 +333,9 @@ impl Exchange {
             Ok(Appended::StaleFence | Appended::Ended) => {
                 tracing::info!(stream = %append.to, "another node runs this request by now, or its time is over");
                 self.outbound = Outbound::Nowhere;
+                // Nothing more is read for it here, and should its next runner die, this node may be asked.
+                self.steps.clear();
+                self.entered.iter_mut().for_each(|entered| *entered = None);
                 // Whichever it is, a client that waits here is told by what the log says.
                 if append.to.stream.kind() == StreamKind::Post {
                     for stream in self.live.streams_named(&append.to.stream) {

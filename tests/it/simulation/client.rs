@@ -405,7 +405,13 @@ impl Client {
         if self.one_in(12) {
             spawn(self.clone().cancel(session.clone(), id, tag.to_owned()));
         }
-        let answer = match self.world.request(self.posting(Some(&session), &message)).await {
+        let posted = self.world.request(self.posting(Some(&session), &message));
+        let answered = tokio::select! {
+            biased;
+            answered = posted => answered,
+            () = finished(Some(&done)) => return true,
+        };
+        let answer = match answered {
             Ok(answer) => answer,
             Err(Broken) => {
                 self.unknown(tag);

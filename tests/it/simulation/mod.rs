@@ -22,6 +22,9 @@ use ledger::Counts;
 use schedule::{Outcome, play};
 use tally::Tally;
 
+/// What `make test` plays: a few minutes' worth. Others by command.
+const SCHEDULES: u64 = 400;
+
 /// For whatever is not a node's.
 #[expect(clippy::disallowed_methods, reason = "what a simulated world does ends with its runtime")]
 fn spawn(task: impl Future<Output = ()> + Send + 'static) {
@@ -70,7 +73,7 @@ fn play_all(
 #[test]
 fn p1_to_p5_hold_in_every_schedule() {
     let first = wish("SIMULATION_SEED").unwrap_or(0);
-    let schedules = wish("SIMULATION_SCHEDULES").unwrap_or(2000);
+    let schedules = wish("SIMULATION_SCHEDULES").unwrap_or(SCHEDULES);
     let (wrong, counts, tally) = play_all(first..first + schedules, None, 20);
     println!("{schedules} schedules: {counts:?}\n{tally}");
     for outcome in &wrong {
