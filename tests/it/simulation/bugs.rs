@@ -35,10 +35,6 @@ pub(super) enum Bug {
     GapsUnseen,
     /// A receiver does not look at what an event follows.
     SequenceSkipped,
-    /// Other nodes are not told that a session ended.
-    EndUntold,
-    /// A release takes away whatever binding there is.
-    ReleaseUnfenced,
     /// Whoever claims a session is told that it is theirs.
     ClaimGranted,
     /// A store that can't be asked is taken for one that says no.
@@ -50,7 +46,7 @@ pub(super) enum Bug {
 }
 
 impl Bug {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::FenceIgnored,
         Self::ProducerIgnored,
         Self::AppendForgotten,
@@ -61,8 +57,6 @@ impl Bug {
         Self::DeathUnseen,
         Self::GapsUnseen,
         Self::SequenceSkipped,
-        Self::EndUntold,
-        Self::ReleaseUnfenced,
         Self::ClaimGranted,
         Self::ErrorTakenForGone,
         Self::AcceptedUnheard,
@@ -164,17 +158,6 @@ impl BentStore {
         }
     }
 
-    async fn release_now(&self, stream: &StreamKey, mut fence: Fence) -> Result<(), StoreError> {
-        if self.bug == Bug::ReleaseUnfenced
-            && let Some(inspected) = self.store.inspect(&stream.session).await?
-            && let Some(found) = inspected.streams.iter().find(|seen| seen.stream == stream.stream)
-            && let Some(binding) = &found.binding
-        {
-            fence = binding.fence;
-        }
-        self.store.release(stream, fence).await
-    }
-
     async fn beat_now(&self, lease: &Lease) -> Result<Beat, StoreError> {
         let mut beat = self.store.beat(lease).await?;
         if self.bug == Bug::DeathUnseen {
@@ -219,12 +202,6 @@ pub(super) fn bend_parcel(
                     event.previous = last;
                 }
                 *last = Some(event.number);
-            }
-        }
-        Some(Bug::EndUntold) => {
-            if let Envelope::SessionEnded { session } = parcel.envelope {
-                // Something arrives in its place, so that nobody misses it.
-                parcel.envelope = Envelope::Initialized { session };
             }
         }
         _ => {}
@@ -291,7 +268,7 @@ impl SessionStore for BentStore {
     }
 
     fn release<'a>(&'a self, stream: &'a StreamKey, fence: Fence) -> PortFuture<'a, Result<(), StoreError>> {
-        self.release_now(stream, fence).boxed()
+        self.store.release(stream, fence)
     }
 
     fn beat<'a>(&'a self, lease: &'a Lease) -> PortFuture<'a, Result<Beat, StoreError>> {
