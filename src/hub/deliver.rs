@@ -7,9 +7,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::live::Live;
-use super::stream::Delivered;
+use super::stream::{Delivered, LocalStream};
 use super::{Error, Hub};
-use crate::domain::{Binding, Event, Fence, RequestId, StreamKey};
+use crate::domain::{Binding, Event, Fence, RequestId, StreamId, StreamKey};
 use crate::ports::{Append, Appended, BusError, Envelope, Producer, StoreError, Takeover};
 use crate::telemetry::StreamEnd;
 
@@ -107,7 +107,7 @@ impl Hub {
     /// To the stream that was bound under `fence`, or is about to learn that it was.
     pub(super) fn deliver_here(&self, to: &StreamKey, fence: Fence, event: &Event, last: bool) {
         let Some(live) = self.inner.registry.known(&to.session) else { return };
-        for stream in live.streams_named(&to.stream) {
+        for stream in self.streams_bound_under(&live, &to.stream, fence) {
             match stream.deliver(fence, event.clone(), last) {
                 Delivered::Written(events) => self.inner.metrics.delivered(events),
                 Delivered::Duplicate => self.inner.metrics.duplicate(),
@@ -115,6 +115,23 @@ impl Hub {
                 Delivered::Waiting => {}
             }
         }
+    }
+
+    /// The streams here that may have been bound under `fence`. If none was, an attach ran late, after
+    /// another attempt of its client was answered: who holds the stream finds out from the log.
+    pub(super) fn streams_bound_under(
+        &self,
+        live: &Arc<Live>,
+        name: &StreamId,
+        fence: Fence,
+    ) -> Vec<Arc<LocalStream>> {
+        let streams = live.streams_named(name);
+        if !streams.iter().any(|stream| stream.may_be_bound_under(fence))
+            && let Some(holder) = live.holder(name).filter(|holder| holder.fence() < Some(fence))
+        {
+            self.close_gap(live, &holder);
+        }
+        streams
     }
 
     /// The session is over, as far as this node is concerned.

@@ -54,7 +54,7 @@ impl Hub {
             Envelope::Appended { to, fence, event, last } => self.deliver_here(&to, fence, &event, last),
             Envelope::Doorbell { to, fence } => {
                 let Some(live) = self.inner.registry.known(&to.session) else { return };
-                for stream in live.streams_named(&to.stream) {
+                for stream in self.streams_bound_under(&live, &to.stream, fence) {
                     if stream.ring(fence) {
                         self.look(&live, &stream, Duration::ZERO);
                     }

@@ -201,6 +201,12 @@ impl LocalStream {
         if bound { Delivered::Gap } else { Delivered::Waiting }
     }
 
+    /// Whether this is the stream that was bound under `fence`, or may turn out to be.
+    pub(crate) fn may_be_bound_under(&self, fence: Fence) -> bool {
+        let writer = self.lock();
+        writer.fence == Some(fence) || writer.is_being_bound()
+    }
+
     /// Something was appended under `fence` that did not travel. Whether the log is to be read now: a stream
     /// that is being bound reads it once it is.
     pub(crate) fn ring(&self, fence: Fence) -> bool {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use holdfast::app::Shared;
 use holdfast::domain::{EventId, Fence, NodeId, RequestId, SessionId, StreamId, StreamKey};
 use holdfast::hub::Audience;
-use holdfast::ports::{Begin, Begun, Envelope, Lane, Lease, Parcel, Takeover};
+use holdfast::ports::{Attach, Attached, Begin, Begun, Envelope, Lane, Lease, Parcel, Takeover};
 use holdfast::protocol::jsonrpc::Message;
 use serde_json::{Value, json as value};
 use tokio::time::{Instant, sleep, timeout};
@@ -373,6 +373,31 @@ async fn a_binding_that_nobody_was_told_of_is_given_back() {
     assert_eq!(pair.client.get(None).await.status(), 503);
     assert_eq!(pair.holder(&StreamId::get()).await.as_ref(), Some(pair.a.hub().node()));
     pair.until_held_by(&StreamId::get(), None).await;
+}
+
+/// Two attempts of one client to bind its stream: the second was answered, and then the first one runs.
+#[tokio::test]
+async fn p3_a_stream_whose_node_was_bound_again_by_a_late_attempt_misses_nothing() {
+    for padding in [0, 100_000] {
+        let pair = Pair::start(&[]).await;
+        let mut stream = Stream::new(pair.client.get(None).await);
+        let late = Attach {
+            stream: StreamKey { session: pair.session(), stream: StreamId::get() },
+            node: pair.a.hub().node().clone(),
+            position: None,
+            reassert: None,
+            not_after_ms: None,
+        };
+        let Attached::Bound { .. } = pair.shared.store.attach(&late).await.unwrap() else { panic!("not bound") };
+        let mut said = step(1);
+        said["params"]["padding"] = value!("x".repeat(padding));
+        let message = Message::parse(said.to_string().into_bytes().into()).unwrap();
+        pair.b.hub().publish(&Audience::Session(pair.session()), &message).await.unwrap();
+        let rest = timeout(SOON, stream.rest()).await.expect("it is sent to come again");
+        assert!(rest.is_empty(), "{rest:?}");
+        let mut resumed = Stream::new(pair.client.get(stream.position.as_deref()).await);
+        assert_eq!(steps(&[heard(&mut resumed).await]), [1]);
+    }
 }
 
 #[tokio::test]
