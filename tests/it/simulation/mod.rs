@@ -23,7 +23,7 @@ use schedule::{Outcome, play};
 use tally::Tally;
 
 /// What `make test` plays: a few minutes' worth. Others by command.
-const SCHEDULES: u64 = 400;
+const SCHEDULES: u64 = 2000;
 
 /// For whatever is not a node's.
 #[expect(clippy::disallowed_methods, reason = "what a simulated world does ends with its runtime")]
@@ -85,7 +85,7 @@ fn p1_to_p5_hold_in_every_schedule() {
         );
     }
     assert!(wrong.is_empty());
-    if schedules >= 2000 {
+    if schedules >= SCHEDULES {
         every_fault_met_every_path(&tally);
     }
 }
@@ -150,7 +150,7 @@ fn replay() {
 fn planted_bugs_are_found() {
     let mut missed = Vec::new();
     for bug in Bug::ALL {
-        let (wrong, counts, _) = play_all(0..2000, Some(bug), 1);
+        let (wrong, counts, _) = play_all(0..SCHEDULES, Some(bug), 1);
         match wrong.first() {
             Some(outcome) => println!("{bug:?}: seed {}: {}", outcome.seed, outcome.broken[0]),
             None => missed.push((bug, counts)),

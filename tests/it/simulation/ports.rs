@@ -38,8 +38,15 @@ pub(super) struct Trap {
     pub path: &'static str,
     /// Before the step, or after it and before its answer.
     pub after: bool,
-    /// Killed, or frozen for so long.
-    pub freeze: Option<Duration>,
+    pub harm: Harm,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Harm {
+    Kill,
+    Freeze(Duration),
+    /// Its store is out of reach.
+    Cut(Duration),
 }
 
 /// What a node's links are like now.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::bugs::Bug;
 use super::client::{Client, Speaks};
 use super::ledger::{Counts, Ledger};
-use super::ports::Trap;
+use super::ports::{Harm, Trap};
 use super::spawn;
 use super::tally::Tally;
 use super::world::{NODES, Way, World};
@@ -38,7 +38,7 @@ pub(super) struct Outcome {
     pub tally: Tally,
 }
 
-/// Steps in which a node may be killed or frozen on purpose.
+/// Steps in which a node may be killed, frozen or cut off on purpose.
 const TRAPS: [&str; 18] = [
     "open", "load", "update", "begin", "append", "append", "mark", "steal", "attach", "resync", "release",
     "close", "beat", "call", "resume", "listen", "say", "delete",
@@ -120,46 +120,38 @@ async fn go_wrong(world: &Arc<World>, rng: &mut Rng, server_fails: bool) {
             15 => world.freeze(index, Duration::from_millis(rng.u64(3000..7000))),
             3 | 4 => world.drain(index, time),
             5..=8 => {
-                let trap = Trap {
-                    path: TRAPS[rng.usize(0..TRAPS.len())],
-                    after: rng.bool(),
-                    freeze: rng.bool().then_some(time),
+                let harm = match rng.u8(0..4) {
+                    0 => Harm::Cut(time),
+                    1 => Harm::Kill,
+                    _ => Harm::Freeze(time),
                 };
+                let path = TRAPS[rng.usize(0..TRAPS.len())];
+                // Cut off after it, it would meet nothing.
+                let trap = Trap { path, after: rng.bool() && !matches!(harm, Harm::Cut(_)), harm };
                 lay(world, index, trap);
             }
             9 | 10 => {
                 let way = if rng.bool() { Way::Refused } else { Way::Silent };
                 let whole = rng.u8(0..3) == 0;
                 for index in (0..NODES).filter(|other| whole || *other == index) {
-                    for_a_while(
-                        world,
-                        index,
-                        time,
-                        move |node| node.links.set_store(way),
-                        |node| {
-                            node.links.set_store(Way::Open);
-                        },
-                    );
+                    world.cut_store(index, time, way);
                 }
             }
             11 | 12 => {
                 let whole = rng.u8(0..3) == 0;
                 for index in (0..NODES).filter(|other| whole || *other == index) {
-                    for_a_while(
-                        world,
+                    world.for_a_while(
                         index,
                         time,
                         |node| node.links.cut_bus(true),
-                        |node| {
-                            node.links.cut_bus(false);
-                        },
+                        |node| node.links.cut_bus(false),
                     );
                 }
             }
             13 if server_fails && rng.bool() => {
                 if world.server.forget(rng.usize(..)) {
                     world.tally.met("forgotten", "session");
-                    fault(world, Duration::from_millis(500));
+                    world.fault(Duration::from_millis(500));
                 }
             }
             _ => {
@@ -167,7 +159,7 @@ async fn go_wrong(world: &Arc<World>, rng: &mut Rng, server_fails: bool) {
                 let (store, bus) = (rng.u32(0..25), rng.u32(0..40));
                 for index in 0..NODES {
                     let on = move |node: &super::world::Node| node.links.set_noise(store, bus, server);
-                    for_a_while(world, index, time, on, |node| node.links.set_noise(0, 0, 0));
+                    world.for_a_while(index, time, on, |node| node.links.set_noise(0, 0, 0));
                 }
             }
         }
@@ -175,16 +167,7 @@ async fn go_wrong(world: &Arc<World>, rng: &mut Rng, server_fails: bool) {
     tokio::time::sleep(Duration::from_secs(8)).await;
 }
 
-fn fault(world: &Arc<World>, time: Duration) {
-    let world = world.clone();
-    world.ledger.fault_begins();
-    spawn(async move {
-        tokio::time::sleep(time).await;
-        world.ledger.fault_ends();
-    });
-}
-
-/// A node is killed or frozen in the middle of a step; or soon, if it doesn't take that step.
+/// A node is killed, frozen or cut off in the middle of a step; or soon, if it doesn't take that step.
 fn lay(world: &Arc<World>, index: usize, trap: Trap) {
     let Some(node) = world.node(index) else { return };
     world.ledger.tell(format_args!("{}: {trap:?} is laid", node.id));
@@ -195,25 +178,6 @@ fn lay(world: &Arc<World>, index: usize, trap: Trap) {
         if let Some(trap) = node.links.take_trap() {
             world.spring(&node.id, trap);
         }
-    });
-}
-
-fn for_a_while(
-    world: &Arc<World>,
-    index: usize,
-    time: Duration,
-    on: impl Fn(&super::world::Node) + Send + 'static,
-    off: impl Fn(&super::world::Node) + Send + 'static,
-) {
-    let Some(node) = world.node(index) else { return };
-    world.ledger.tell(format_args!("{}: its links fail for {time:?}", node.id));
-    on(&node);
-    fault(world, time);
-    let world = world.clone();
-    spawn(async move {
-        tokio::time::sleep(time).await;
-        world.ledger.tell(format_args!("{}: its links are well", node.id));
-        off(&node);
     });
 }
 

@@ -26,7 +26,7 @@ use tower_service::Service as _;
 use super::bugs::{self, BentStore, Bug};
 use super::gate::{Gate, Mode};
 use super::ledger::Ledger;
-use super::ports::{Links, NodesBus, NodesStore, NodesTransport, Ports, Queues, Trap, lane_index};
+use super::ports::{Harm, Links, NodesBus, NodesStore, NodesTransport, Ports, Queues, Trap, lane_index};
 use super::server::Server;
 use super::spawn;
 use super::tally::Tally;
@@ -262,10 +262,51 @@ impl World {
         let place = |index: &usize| self.node(*index).is_some_and(|now| now.id == *node);
         let Some(index) = (0..NODES).find(place) else { return };
         self.ledger.tell(format_args!("{node} meets {trap:?}"));
-        match trap.freeze {
-            Some(time) => self.freeze(index, time),
-            None => self.kill(index, Duration::from_millis(self.draw(500..6000))),
+        match trap.harm {
+            Harm::Kill => self.kill(index, Duration::from_millis(self.draw(500..6000))),
+            Harm::Freeze(time) => self.freeze(index, time),
+            Harm::Cut(time) => self.cut_store(index, time, Way::Refused),
         }
+    }
+
+    /// A node does not get to the store for a while.
+    pub(super) fn cut_store(self: &Arc<Self>, index: usize, time: Duration, way: Way) {
+        self.for_a_while(
+            index,
+            time,
+            move |node| node.links.set_store(way),
+            |node| node.links.set_store(Way::Open),
+        );
+    }
+
+    /// Something is wrong with a node's links.
+    pub(super) fn for_a_while(
+        self: &Arc<Self>,
+        index: usize,
+        time: Duration,
+        on: impl Fn(&Node) + Send + 'static,
+        off: impl Fn(&Node) + Send + 'static,
+    ) {
+        let Some(node) = self.node(index) else { return };
+        self.ledger.tell(format_args!("{}: its links fail for {time:?}", node.id));
+        on(&node);
+        self.fault(time);
+        let world = self.clone();
+        spawn(async move {
+            tokio::time::sleep(time).await;
+            world.ledger.tell(format_args!("{}: its links are well", node.id));
+            off(&node);
+        });
+    }
+
+    /// Something goes wrong that nobody is told of.
+    pub(super) fn fault(self: &Arc<Self>, time: Duration) {
+        let world = self.clone();
+        self.ledger.fault_begins();
+        spawn(async move {
+            tokio::time::sleep(time).await;
+            world.ledger.fault_ends();
+        });
     }
 
     /// kill -9; another incarnation comes after a while.
