@@ -26,6 +26,10 @@ pub(super) fn stream(body: StreamBody) -> Response {
 }
 
 pub(super) fn json(status: StatusCode, body: Bytes) -> Response {
+    as_json(status, Body::from(body))
+}
+
+fn as_json(status: StatusCode, body: Body) -> Response {
     (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
@@ -33,6 +37,7 @@ pub(super) fn reply(reply: Reply) -> Response {
     match reply {
         Reply::Accepted => StatusCode::ACCEPTED.into_response(),
         Reply::Json { status, body } => json(status, body),
+        Reply::Passing(body) => as_json(StatusCode::OK, Body::new(body)),
         Reply::Stream(body) => stream(body),
     }
 }

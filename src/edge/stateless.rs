@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 
 use super::Edge;
 use super::error::failed;
@@ -33,6 +34,10 @@ pub(super) async fn post(
     for message in &messages {
         match edge.hub.post_stateless(server, caller, message, version).await {
             Ok(Reply::Json { body, .. }) => answers.push(body),
+            Ok(Reply::Passing(body)) => match body.collect().await {
+                Ok(body) => answers.push(body.to_bytes()),
+                Err(error) => answers.push(error.body(message.id())),
+            },
             Ok(Reply::Accepted) => {}
             // One answer for several requests can't be several streams.
             Ok(Reply::Stream(_)) => {

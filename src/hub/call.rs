@@ -11,45 +11,26 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::deadline::Deadline;
+use super::deadline::{Deadline, reached};
 use super::live::Live;
 use super::open::is_login;
+use super::passing::Passage;
 use super::reopen::remembered;
 use super::server::Server;
+use super::step::{Final, Step};
 use super::{Error, Hub, RequestsConfig};
 use crate::domain::{Limit, RunningRecord};
 use crate::protocol::jsonrpc::{self, Id, Message};
 use crate::telemetry::{ExchangeEnd, chain};
-use crate::upstream::{self, Answer, Answers, Heard, Position};
+use crate::upstream::{self, Answer, Answers, Heard, Long, Position};
 
 /// Why a request of a dead node can't be answered.
 const RUNNER_DIED: &str =
     "the gateway node that ran it is gone and its server can't resume the answer; it may have run";
 
-const SESSION_ENDED: &str = "the session ended";
+pub(super) const SESSION_ENDED: &str = "the session ended";
 
-const SHUTTING_DOWN: &str = "the gateway is shutting down";
-
-/// What comes back from a running call.
-#[derive(Debug)]
-pub(super) enum Step {
-    /// A notification, or a question to the client.
-    Message(Answer),
-    /// Where the upstream's answer can be resumed, before any message of it.
-    Position(String),
-    /// The call is over.
-    Final(Final),
-}
-
-/// A call's end: exactly one for each call (P5).
-#[derive(Debug)]
-pub(super) struct Final {
-    /// A JSON-RPC response with the request's id.
-    pub payload: Bytes,
-    /// What an HTTP answer that consists of it says.
-    pub outcome: Result<StatusCode, Error>,
-    pub event: Option<String>,
-}
+pub(super) const SHUTTING_DOWN: &str = "the gateway is shutting down";
 
 type Calling = BoxFuture<'static, Result<Answers, Error>>;
 
@@ -74,12 +55,14 @@ pub(super) struct Call {
     ended: CancellationToken,
     started: Instant,
     answered: bool,
+    /// Its result may be longer than what is held.
+    passes: bool,
     /// Set once the request stands in the shared state.
     recorded: Arc<AtomicBool>,
 }
 
 impl Call {
-    /// A legacy session's request.
+    /// A legacy session's request; `passes` if nothing else is answered together with it.
     pub(super) fn in_session(
         hub: &Hub,
         server: &Arc<Server>,
@@ -87,6 +70,7 @@ impl Call {
         request: &Message,
         headers: &HeaderMap,
         cancel: Arc<Notify>,
+        passes: bool,
     ) -> Self {
         let calling = {
             let (hub, server, live) = (hub.clone(), server.clone(), live.clone());
@@ -98,6 +82,7 @@ impl Call {
         call.cancel = Some(cancel);
         call.ended = live.ended.clone();
         call.live = Some(live.clone());
+        call.passes = passes;
         call
     }
 
@@ -136,6 +121,7 @@ impl Call {
     ) -> Self {
         let mut call = Self::new(hub, server, request, calling);
         call.deadline = limited.then(|| Deadline::new(&server.requests));
+        call.passes = true;
         call
     }
 
@@ -162,6 +148,7 @@ impl Call {
             ended: CancellationToken::new(),
             started: Instant::now(),
             answered: false,
+            passes: false,
             recorded: Arc::default(),
         }
     }
@@ -181,11 +168,13 @@ impl Call {
             let abandon = self.hub.inner.abandon.clone();
             let at = self.deadline.as_ref().map(Deadline::at);
             let cancel = self.cancel.clone();
+            // What is remembered of a session hangs on the whole of its answer.
+            let passing = (self.passes && self.params.is_none()).then(|| self.id.clone());
             let happened = tokio::select! {
                 biased;
                 () = cancelled(cancel), if !self.cancelled => Happened::Cancelled,
-                next = next(&mut self.progress) => Happened::Next(next),
-                () = passed(at) => Happened::Late,
+                next = next(&mut self.progress, passing.as_ref()) => Happened::Next(next),
+                () = reached(at) => Happened::Late,
                 () = self.ended.cancelled() => Happened::Ended(SESSION_ENDED),
                 () = abandon.cancelled() => Happened::Left,
             };
@@ -221,10 +210,12 @@ impl Call {
     async fn apply(&mut self, happened: Happened) -> Option<Step> {
         match happened {
             Happened::Next(Ok(Some(Heard::Position(event)))) => Some(Step::Position(event)),
+            Happened::Next(Ok(Some(Heard::Long(long)))) => {
+                self.has_answered();
+                Some(Step::Long(Box::new(self.passage(*long))))
+            }
             Happened::Next(Ok(Some(Heard::Message(answer)))) => {
-                if !std::mem::replace(&mut self.answered, true) {
-                    self.hub.inner.metrics.upstream_answered(self.started.elapsed());
-                }
+                self.has_answered();
                 if !answer.message.is_response() {
                     return Some(Step::Message(answer));
                 }
@@ -263,6 +254,30 @@ impl Call {
                 self.stop_upstream(why);
                 Some(self.fail(Error::Abandoned(why), ExchangeEnd::Abandoned))
             }
+        }
+    }
+
+    fn has_answered(&mut self) {
+        if !std::mem::replace(&mut self.answered, true) {
+            self.hub.inner.metrics.upstream_answered(self.started.elapsed());
+        }
+    }
+
+    /// The rest of the call is the rest of its result.
+    fn passage(&mut self, long: Long) -> Passage {
+        self.progress = Progress::Done;
+        let left = self.deadline.as_ref().map(|deadline| deadline.at() - Instant::now());
+        Passage {
+            hub: self.hub.clone(),
+            server: self.server.clone(),
+            long,
+            id: self.id.clone(),
+            method: self.method.clone(),
+            left,
+            cancel: self.cancel.clone(),
+            cancelled: self.cancelled,
+            ended: self.ended.clone(),
+            started: self.started,
         }
     }
 
@@ -348,24 +363,17 @@ enum Happened {
     Left,
 }
 
-async fn next(progress: &mut Progress) -> Result<Option<Heard>, Error> {
+async fn next(progress: &mut Progress, passing: Option<&Id>) -> Result<Option<Heard>, Error> {
     loop {
         match progress {
             Progress::Calling(calling) => *progress = Progress::Reading(Box::new(calling.await?)),
-            Progress::Reading(answers) => return Ok(answers.hear().await?),
+            Progress::Reading(answers) => return Ok(answers.hear(passing).await?),
             Progress::Done => return Ok(None),
         }
     }
 }
 
-async fn passed(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn cancelled(cancel: Option<Arc<Notify>>) {
+pub(super) async fn cancelled(cancel: Option<Arc<Notify>>) {
     match cancel {
         Some(cancel) => cancel.notified().await,
         None => std::future::pending().await,

@@ -7,6 +7,14 @@ use tokio::time::Instant;
 use super::RequestsConfig;
 use crate::protocol::jsonrpc::Message;
 
+/// Returns at that moment; without one, never.
+pub(super) async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Until when a call may take: `timeout` after its last sign of life, `timeout_max` in all. While
 /// the server waits for the client's answer to a question, only the latter counts.
 #[derive(Debug)]

@@ -14,9 +14,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::attach::empty_tail;
-use super::call::{Call, Final, Step};
+use super::call::Call;
+use super::deadline::reached;
 use super::live::{Live, Running};
+use super::passing::{Passage, PassingBody};
 use super::post::{Form, Reply};
+use super::step::{Final, Step};
 use super::stream::Opening;
 use super::{Error, Hub, RequestsConfig};
 use crate::domain::{Fence, RequestId, StreamId, StreamKey, StreamKind};
@@ -168,6 +171,7 @@ impl Exchange {
                     self.message(index, answer).await;
                 }
                 Some((index, Step::Position(event))) => self.position(index, event).await,
+                Some((index, Step::Long(passage))) => self.long(index, *passage).await,
                 Some((index, Step::Final(last))) => self.finish(index, last).await,
             }
         }
@@ -210,10 +214,25 @@ impl Exchange {
         }
     }
 
+    /// The one request's result passes if it is to be answered in JSON.
+    async fn long(&mut self, index: usize, passage: Passage) {
+        let quiet = matches!(self.outbound, Outbound::Quiet(_)) && self.form != Form::Sse;
+        let Some(reply) = self.reply.take_if(|_| quiet) else {
+            return self.finish(index, passage.whole().await).await;
+        };
+        self.hub.inner.metrics.answered_in_json();
+        let running = self.entered.get_mut(index).and_then(Option::take);
+        let _ = reply.send(Ok(Reply::Passing(PassingBody::new(passage, running))));
+    }
+
     async fn finish(&mut self, index: usize, last: Final) {
         // First: a client that has its answer may send the next request at once.
         if let Some(entered) = self.entered.get_mut(index) {
             *entered = None;
+        }
+        // An answer that is there before the stream was opened: a refusal keeps its status.
+        if self.form == Form::Sse && last.outcome.is_ok() {
+            self.open_stream().await;
         }
         match &mut self.outbound {
             Outbound::Quiet(finals) => finals.push(last),
@@ -377,12 +396,5 @@ impl Exchange {
             }
         };
         let _ = reply.send(answer);
-    }
-}
-
-async fn reached(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

@@ -22,6 +22,7 @@ mod nodes;
 mod open;
 mod operate;
 mod outlet;
+mod passing;
 mod post;
 mod pump;
 mod registry;
@@ -29,6 +30,7 @@ mod reopen;
 mod resync;
 mod server;
 mod stateless;
+mod step;
 mod stream;
 mod takeover;
 
@@ -46,6 +48,7 @@ pub use live::Live;
 pub use open::Opening;
 pub use operate::{Audience, Inspected, Published, Query, SeenStream};
 pub use outlet::Buffer;
+pub use passing::PassingBody;
 pub use post::{Form, Reply};
 pub use server::{AnswerPolicy, Server, Servers, SessionPolicy};
 

@@ -12,9 +12,12 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::body::StreamBody;
-use super::call::{Call, Final, Step};
+use super::call::Call;
+use super::deadline::reached;
+use super::passing::PassingBody;
 use super::post::{Form, Reply};
 use super::server::Server;
+use super::step::{Final, Step};
 use super::{Caller, Error, Hub};
 use crate::domain::StreamKind;
 use crate::protocol::jsonrpc::{Id, Kind, Message};
@@ -84,6 +87,14 @@ impl Hub {
                 () = reached(until) => break,
             };
             match step {
+                Some(Step::Long(passage)) if form != Form::Sse => {
+                    self.inner.metrics.answered_in_json();
+                    return Ok(Reply::Passing(PassingBody::new(*passage, None)));
+                }
+                Some(Step::Long(passage)) => {
+                    first.push(Step::Final(passage.whole().await));
+                    break;
+                }
                 Some(Step::Final(Final { outcome: Ok(status), payload, .. })) if form != Form::Sse => {
                     self.inner.metrics.answered_in_json();
                     return Ok(Reply::Json { status, body: payload });
@@ -105,7 +116,10 @@ impl Hub {
         }
         let place = self.stream_place(StreamKind::Post)?;
         let rest = unfold((call, gauge), |(mut call, gauge)| async move {
-            let step = call.step().await?;
+            let step = match call.step().await? {
+                Step::Long(passage) => Step::Final(passage.whole().await),
+                step => step,
+            };
             Some((step, (call, gauge)))
         });
         let frames: BoxStream<'static, Bytes> =
@@ -120,6 +134,8 @@ fn frame(step: &Step) -> Option<Bytes> {
         Step::Final(last) => &last.payload,
         // This stream can't be resumed.
         Step::Position(_) => return None,
+        // Held until it was whole.
+        Step::Long(_) => return None,
     };
     Some(Frame { event: Some("message"), data: Some(payload), ..Frame::default() }.encode())
 }
@@ -135,13 +151,6 @@ fn listening_ended(id: &Id) -> Bytes {
     Frame { event: Some("message"), data: Some(&payload), ..Frame::default() }.encode()
 }
 
-async fn reached(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// The HTTP status of a reply, for those who log it.
 impl Reply {
     #[must_use]
@@ -149,7 +158,7 @@ impl Reply {
         match self {
             Self::Accepted => StatusCode::ACCEPTED,
             Self::Json { status, .. } => *status,
-            Self::Stream(_) => StatusCode::OK,
+            Self::Passing(_) | Self::Stream(_) => StatusCode::OK,
         }
     }
 }

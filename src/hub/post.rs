@@ -11,6 +11,7 @@ use super::body::StreamBody;
 use super::call::Call;
 use super::exchange::{Asked, Exchange};
 use super::live::{Live, Refused};
+use super::passing::PassingBody;
 use super::server::{AnswerPolicy, Server, SessionPolicy};
 use super::{Caller, Error, Hub};
 use crate::domain::{Limit, RequestId, SessionId, Transport};
@@ -49,6 +50,8 @@ pub enum Reply {
         status: StatusCode,
         body: Bytes,
     },
+    /// 200 in JSON, too long to be held.
+    Passing(PassingBody),
     Stream(StreamBody),
 }
 
@@ -131,11 +134,12 @@ impl Hub {
             Refused::TooMany => self.limit(Limit::RequestsPerSession),
             Refused::Duplicate => Error::Duplicate(ids[0].clone()),
         })?;
+        let single = !batch;
         let calls = requests
             .iter()
             .zip(&entered)
             .map(|(request, entered)| {
-                Call::in_session(self, server, live, request, &caller.headers, entered.cancel())
+                Call::in_session(self, server, live, request, &caller.headers, entered.cancel(), single)
             })
             .collect();
         let (reply, answer) = oneshot::channel();

@@ -4,6 +4,7 @@
 mod build;
 mod id;
 mod malformed;
+mod passing;
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ pub use self::{
     build::{batch, error, notification, request, result},
     id::Id,
     malformed::Malformed,
+    passing::Passing,
 };
 use super::peek::{self, NotAnObject};
 

@@ -72,6 +72,8 @@ pub enum ExchangeEnd {
     Abandoned,
     /// Left to another node by one that ended.
     LeftBehind,
+    /// Its client left while a long answer passed.
+    ClientGone,
 }
 
 /// Well or not.
@@ -102,6 +104,7 @@ label!(ResumeEnd {
 label!(ExchangeEnd {
     Answered => "answered", UpstreamFailed => "upstream_failed", TimedOut => "timed_out",
     Cancelled => "cancelled", Abandoned => "abandoned", LeftBehind => "left_behind",
+    ClientGone => "client_gone",
 });
 label!(TakeoverEnd { Resumed => "resumed", Error => "error" });
 label!(Outcome { Ok => "ok", Error => "error" });

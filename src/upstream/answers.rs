@@ -11,10 +11,11 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
 use super::error::Error;
+use super::long::Long;
 use super::received::Received;
 use super::streamable::{Listening, Streamable};
 use crate::domain::UpstreamHandle;
-use crate::protocol::jsonrpc::{Body, Message};
+use crate::protocol::jsonrpc::{Body, Id, Message};
 use crate::protocol::sse::Decoder;
 
 /// A stream that breaks this often in a row without a single message is given up.
@@ -22,6 +23,9 @@ const FRUITLESS_RESUMES_MAX: u32 = 8;
 
 /// The same for a stream that another node had read.
 const FRUITLESS_TAKEOVERS_MAX: u32 = 3;
+
+/// As much of a long result is read before any of it is passed on, in bytes.
+const HELD_BYTES_MAX: usize = 64 * 1024;
 
 /// One message from the upstream.
 #[derive(Debug, Clone)]
@@ -32,17 +36,23 @@ pub struct Answer {
 }
 
 /// What was heard of an upstream.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Heard {
     Message(Answer),
     /// An event id without a message: from here its stream can be resumed (L12).
     Position(String),
+    /// The result, too long to be held. Nothing follows it.
+    Long(Box<Long>),
 }
 
 impl Heard {
     #[must_use]
     pub fn is_response(&self) -> bool {
-        matches!(self, Self::Message(answer) if answer.message.is_response())
+        match self {
+            Self::Message(answer) => answer.message.is_response(),
+            Self::Position(_) => false,
+            Self::Long(_) => true,
+        }
     }
 }
 
@@ -101,8 +111,16 @@ impl fmt::Debug for Answers {
 
 #[derive(Debug)]
 enum Source {
-    Json { body: Received, read: BytesMut },
-    Stream { body: Received, decoder: Decoder },
+    /// `held`: no part of it is passed on before all of it was read.
+    Json {
+        body: Received,
+        read: BytesMut,
+        held: bool,
+    },
+    Stream {
+        body: Received,
+        decoder: Decoder,
+    },
     Broken,
     Done,
 }
@@ -116,7 +134,7 @@ fn can_be_named(id: &str) -> bool {
 
 impl Answers {
     pub(super) fn json(upstream: Streamable, body: Received) -> Self {
-        Self::new(upstream, None, Source::Json { body, read: BytesMut::new() })
+        Self::new(upstream, None, Source::Json { body, read: BytesMut::new(), held: false })
     }
 
     pub(super) fn stream(upstream: Streamable, handle: Option<UpstreamHandle>, body: Received) -> Self {
@@ -179,19 +197,20 @@ impl Answers {
     /// the stream broke and can't be resumed, [`Error::SessionGone`] if resuming met a 404.
     pub async fn next(&mut self) -> Result<Option<Answer>, Error> {
         loop {
-            match self.hear().await? {
+            match self.hear(None).await? {
                 Some(Heard::Message(answer)) => return Ok(Some(answer)),
-                Some(Heard::Position(_)) => {}
+                Some(Heard::Position(_) | Heard::Long(_)) => {}
                 None => return Ok(None),
             }
         }
     }
 
-    /// The same, told of event ids that came without a message as well.
+    /// The same, told of event ids that came without a message as well. A result in JSON for the request `passing`
+    /// is not held beyond its first 64 KiB: its reader passes it on as it comes.
     ///
     /// # Errors
     /// As [`Self::next`].
-    pub async fn hear(&mut self) -> Result<Option<Heard>, Error> {
+    pub async fn hear(&mut self, passing: Option<&Id>) -> Result<Option<Heard>, Error> {
         loop {
             if let Some(position) = self.primed.take() {
                 return Ok(Some(Heard::Position(position)));
@@ -203,25 +222,44 @@ impl Answers {
             match &mut self.source {
                 Source::Done => return Ok(None),
                 Source::Broken => self.resume().await?,
-                Source::Json { .. } => self.read_json().await?,
+                Source::Json { .. } => {
+                    if let Some(long) = self.read_json(passing).await? {
+                        return Ok(Some(Heard::Long(Box::new(long))));
+                    }
+                }
                 Source::Stream { .. } => self.read_stream().await?,
             }
         }
     }
 
-    async fn read_json(&mut self) -> Result<(), Error> {
+    /// Reads all of it, or as much as is held of what passes.
+    async fn read_json(&mut self, passing: Option<&Id>) -> Result<Option<Long>, Error> {
         let limit = self.upstream.message_bytes_max();
-        let Source::Json { body, read } = &mut self.source else { return Ok(()) };
+        let Source::Json { body, read, held } = &mut self.source else { return Ok(None) };
         let whole = loop {
+            if read.len() as u64 + body.size_hint().lower() > limit as u64 {
+                return Err(self.upstream.invalid(format!("an answer of more than {limit} bytes")));
+            }
+            if let Some(request) = passing
+                && read.len() > HELD_BYTES_MAX
+                && !body.is_end_stream()
+                && !std::mem::replace(held, true)
+                && let Some(passing) = Long::begin(read)
+            {
+                let Source::Json { body, read, .. } = std::mem::replace(&mut self.source, Source::Done)
+                else {
+                    return Ok(None);
+                };
+                let (upstream, guard) = (self.upstream.clone(), self.guard.take());
+                let long = Long::new(upstream, request.clone(), passing, read.freeze(), body, guard);
+                return long.check().map(|()| Some(long));
+            }
             match body.frame().await {
                 None => break std::mem::take(read).freeze(),
                 Some(Err(err)) => return Err(self.upstream.unreachable(err)),
                 Some(Ok(frame)) => {
                     let Ok(data) = frame.into_data() else { continue };
-                    if read.len() + data.len() > limit {
-                        return Err(self.upstream.invalid(format!("an answer of more than {limit} bytes")));
-                    }
-                    if read.is_empty() && body.is_end_stream() {
+                    if read.is_empty() && data.len() <= limit && body.is_end_stream() {
                         break data;
                     }
                     read.extend_from_slice(&data);
@@ -229,7 +267,7 @@ impl Answers {
             }
         };
         self.source = Source::Done;
-        self.take(whole, None)
+        self.take(whole, None).map(|()| None)
     }
 
     async fn read_stream(&mut self) -> Result<(), Error> {

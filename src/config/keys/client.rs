@@ -74,10 +74,11 @@ pub(super) fn http(s: &mut Section<'_, '_>) -> HttpConfig {
         ),
         connections_max: s.count(
             "connections_max",
-            16_384,
+            19_000,
             1..=1_000_000,
-            "Open client connections. Further ones are answered with 503. Each takes a file descriptor, so \
-             keep this well below the limit of the process.",
+            "Open client connections. Further ones are answered with 503. Over HTTP/1.1 each open stream has \
+             one of its own, so this is more than `limits.streams_max`. Each takes a file descriptor, so keep \
+             it well below the limit of the process.",
         ),
     }
 }

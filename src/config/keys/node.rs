@@ -36,7 +36,8 @@ pub(super) fn upstream(s: &mut Section<'_, '_>) -> UpstreamConfig {
             "message_bytes_max",
             16 * MIB,
             KIB..=GIB,
-            "Size of one message from a server. Larger ones end the request with 502.",
+            "Size of one message from a server. Larger ones end the request with 502; a result in JSON of more \
+             than 64 KiB is passed on as it comes, and breaks off there.",
         ),
         era_ttl: s.duration(
             "era_ttl",

@@ -122,6 +122,49 @@ fn a_hundred_thousand_brackets_need_no_stack() {
     }
 }
 
+#[test]
+fn what_passes_is_known_by_its_envelope() {
+    let read = |json: &str| {
+        let mut passing = Passing::default();
+        passing.push(json.as_bytes()).and_then(|()| passing.finish())
+    };
+    for json in [
+        r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+        r#" { "result" : [{"a":"}]\\\""}, "]"], "jsonrpc" : "2.0" , "id" : "x\"y" , "_" : -1.5e3 } "#,
+        r#"{"x":null,"result":"\\","a name longer than any of the envelope":true,"id":-1,"jsonrpc":"2.0"}"#,
+    ] {
+        assert_eq!(read(json), Ok(()), "{json}");
+        assert!(parse(json).unwrap().result().is_some(), "{json}");
+        let cut = &json[..json.trim_end().len() - 1];
+        assert_eq!(read(cut), Err(Malformed::NotJson), "{cut}");
+        assert!(read(&format!("{json}x")).is_err(), "{json}x");
+    }
+    for json in [
+        "",
+        "[",
+        "1",
+        r#"{"jsonrpc":"2.0","id":1,"error":{}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":1,"error":{}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":1,"result":2}"#,
+        r#"{"jsonrpc":"2.0","id":1,"id":1,"result":1}"#,
+        r#"{"jsonrpc":"2.0","result":1,"\u0069d":1}"#,
+        r#"{"jsonrpc":"1.0","id":1,"result":1}"#,
+        r#"{"jsonrpc":"2.0","id":null,"result":1}"#,
+        r#"{"jsonrpc":"2.0","id":1}"#,
+        r#"{"jsonrpc":"2.0","result":1}"#,
+        r#"{"id":1,"result":1}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":1,}"#,
+        r#"{"jsonrpc":"2.0" "id":1,"result":1}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":}"#,
+        r#"{,"jsonrpc":"2.0","id":1,"result":1}"#,
+    ] {
+        assert!(read(json).is_err(), "{json}");
+    }
+    let long = format!(r#"{{"jsonrpc":"2.0","id":"{}","result":1}}"#, "x".repeat(Id::BYTES_MAX));
+    assert!(read(&long).is_err());
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -181,6 +224,32 @@ proptest! {
         prop_assert_eq!(value(message.result()), tree.get("result").cloned());
         prop_assert_eq!(value(message.error()), tree.get("error").cloned());
         prop_assert_eq!(message.is_response(), tree.get("method").is_none());
+    }
+
+    /// However it is cut, a result passes with its id, and nothing else does.
+    #[test]
+    fn what_passes_is_what_would_be_read(tree in any_message(), pretty: bool, cuts in vec(any::<prop::sample::Index>(), 0..9)) {
+        let json = written(&tree, pretty);
+        let message = parse(&json).unwrap();
+        let mut at: Vec<_> = cuts.iter().map(|cut| cut.index(json.len() + 1)).chain([0, json.len()]).collect();
+        at.sort_unstable();
+        let mut passing = Passing::default();
+        let read = at.windows(2).try_for_each(|cut| passing.push(&json.as_bytes()[cut[0]..cut[1]]));
+        let read = read.and_then(|()| passing.finish());
+        prop_assert_eq!(read.is_ok(), message.result().is_some(), "{:?}: {}", read, json);
+        if message.result().is_some() {
+            prop_assert_eq!(passing.id(), message.id());
+        }
+    }
+
+    /// Whatever lies in it, what is a result to a reader of the whole passes, and nothing panics.
+    #[test]
+    fn what_is_a_result_passes(json in r#"\{"jsonrpc":"2.0","id":1,"result":[\[\]{}:,"\\\\u0-9a-e.+\- \n]{0,16}\}"#) {
+        let mut passing = Passing::default();
+        let passes = passing.push(json.as_bytes()).and_then(|()| passing.finish()).is_ok();
+        if parse(&json).is_ok_and(|message| message.result().is_some()) {
+            prop_assert!(passes, "{}", json);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use holdfast_fuzz::protocol::{
-    jsonrpc::{Body, Id, Malformed, Message, batch},
+    jsonrpc::{Body, Id, Malformed, Message, Passing, batch},
     legacy,
 };
 use libfuzzer_sys::fuzz_target;
@@ -22,7 +22,29 @@ fuzz_target!(|input: &[u8]| {
         Err(Malformed::NotJson) => assert!(tree.is_err()),
         Err(Malformed::NotJsonRpc { .. }) => {}
     }
+    passes(input);
 });
+
+/// However it is cut, the same passes; and a result does, unless its envelope is written with escapes.
+fn passes(input: &[u8]) {
+    let whole = passed([input]);
+    let cut = passed(input.chunks(1));
+    assert_eq!(whole.as_ref().ok(), cut.as_ref().ok());
+    if let Ok(message) = Message::parse(Bytes::copy_from_slice(input))
+        && message.result().is_some()
+        && input.starts_with(b"{")
+        && !input.contains(&b'\\')
+    {
+        assert_eq!(whole.expect("a result").as_ref(), message.id());
+    }
+}
+
+fn passed<'i>(pieces: impl IntoIterator<Item = &'i [u8]>) -> Result<Option<Id>, Malformed> {
+    let mut passing = Passing::default();
+    pieces.into_iter().try_for_each(|piece| passing.push(piece))?;
+    passing.finish()?;
+    Ok(passing.id().cloned())
+}
 
 fn agrees(message: &Message) {
     peeks(message.params().or(message.result()).unwrap_or_default());

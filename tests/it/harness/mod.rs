@@ -17,7 +17,7 @@ use holdfast::config::{self, Overrides};
 use holdfast::hub::Hub;
 use holdfast::lifecycle::Ending;
 
-pub(crate) use client::{Client, POST, Reply, Stream, read, request};
+pub(crate) use client::{Client, POST, Reply, Stream, initialize, read, request};
 pub(crate) use faults::{Faults, faulty};
 pub(crate) use hand::{Hand, Written, call, step, steps};
 pub(crate) use mortal::Mortal;
