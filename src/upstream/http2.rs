@@ -30,6 +30,12 @@ use super::received::Received;
 /// Between two looks whether a server's settings have come.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// What a server may send of one response ahead of its reader, in bytes.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// The largest there is (RFC 9113, 6.9.1): what is not read yet is bounded for each response.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+
 /// What a server speaks.
 pub(super) enum Offered {
     Http2(Response<Received>),
@@ -85,7 +91,9 @@ impl Http2 {
         builder
             .timer(TokioTimer::new())
             .keep_alive_interval(Duration::from_secs(20))
-            .adaptive_window(true)
+            // One stream that nobody reads, for as long as its client likes, holds up no other.
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             // Until the server has said how many it allows.
             .initial_max_send_streams(0);
         Self {

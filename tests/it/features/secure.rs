@@ -9,7 +9,9 @@ use axum::http::{Response, Version};
 use serde_json::json as value;
 use tokio::net::TcpListener;
 
-use crate::harness::{Asked, Client, Secure, accepted, call, initialized, json, sse, status, wait_until};
+use crate::harness::{
+    Asked, Client, Secure, accepted, call, initialized, json, read, sse, status, wait_until,
+};
 use crate::peers::process::{Process, holdfast_under, roomy};
 
 fn trusting(root: &std::path::Path, arguments: &[&str]) -> Process {
@@ -65,6 +67,41 @@ async fn https_upstreams_are_spoken_to_in_the_newest_http_that_they_offer() {
         .await;
         assert_eq!(secure.upstream.count(|asked| asked.version != version), 0, "{protocols:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p8_long_answers_that_nobody_reads_hold_up_no_other_over_http2() {
+    let secure = Secure::start(&["h2"], 100, |asked| match asked.rpc() {
+        "tools/call" => {
+            let head = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"text":""#, asked.body["id"]);
+            let text = std::iter::repeat_n("x".repeat(64 * 1024), 128);
+            let pieces = std::iter::once(head).chain(text).chain([r#""}}"#.to_owned()]);
+            let pieces = futures::stream::iter(pieces.map(Ok::<_, std::convert::Infallible>));
+            Response::builder()
+                .header("content-type", "application/json")
+                .body(Body::from_stream(pieces))
+                .unwrap()
+        }
+        _ => listening(&std::sync::Mutex::default(), asked),
+    })
+    .await;
+    let holdfast = trusting(&secure.root, &["--upstream", &secure.upstream.url]);
+    let mut client = Client::new(&holdfast.url());
+    client.initialize("2025-11-25").await;
+    let mut unread = Vec::new();
+    for id in 1..=12 {
+        unread.push(client.post(&call(id)).await);
+    }
+    let listing = value!({ "jsonrpc": "2.0", "id": 99, "method": "tools/list" });
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let reply = tokio::time::timeout(Duration::from_secs(5), client.posted(&listing)).await;
+        assert_eq!(reply.expect("it waits for nobody").status, 200);
+    }
+    for response in unread {
+        assert!(read(response).await.text.len() > 8 << 20);
+    }
+    assert_eq!(secure.upstream.count(|asked| asked.version != Version::HTTP_2), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
