@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
 
 use super::Edge;
 use super::error::failed;
@@ -24,7 +23,7 @@ pub(super) async fn post(
 ) -> Result<Response, Response> {
     let messages = match body {
         Body::One(message) => {
-            let posted = edge.hub.post_stateless(server, caller, &message, version).await;
+            let posted = edge.hub.post_stateless(server, caller, &message, version, false).await;
             return posted.map(reply).map_err(|error| failed(edge, &error, Some(&message)));
         }
         Body::Batch(_) if !version.allows_batches() => return Err(no_batches(edge)),
@@ -32,15 +31,11 @@ pub(super) async fn post(
     };
     let mut answers: Vec<Bytes> = Vec::new();
     for message in &messages {
-        match edge.hub.post_stateless(server, caller, message, version).await {
+        match edge.hub.post_stateless(server, caller, message, version, true).await {
             Ok(Reply::Json { body, .. }) => answers.push(body),
-            Ok(Reply::Passing(body)) => match body.collect().await {
-                Ok(body) => answers.push(body.to_bytes()),
-                Err(error) => answers.push(error.body(message.id())),
-            },
             Ok(Reply::Accepted) => {}
             // One answer for several requests can't be several streams.
-            Ok(Reply::Stream(_)) => {
+            Ok(Reply::Stream(_) | Reply::Passing(_)) => {
                 let text = "this answer is a stream, which a batch without a session can't carry";
                 answers.push(jsonrpc::error(message.id(), codes::SERVER, text, None));
             }

@@ -14,23 +14,20 @@ use tokio_util::sync::CancellationToken;
 use super::deadline::{Deadline, reached};
 use super::live::Live;
 use super::open::is_login;
-use super::passing::Passage;
+use super::passing::{Limits, Passage};
 use super::reopen::remembered;
 use super::server::Server;
 use super::step::{Final, Step};
+use super::stopping::{SESSION_ENDED, SHUTTING_DOWN, TOO_LATE, Told};
 use super::{Error, Hub, RequestsConfig};
 use crate::domain::{Limit, RunningRecord};
-use crate::protocol::jsonrpc::{self, Id, Message};
+use crate::protocol::jsonrpc::{Id, Message};
 use crate::telemetry::{ExchangeEnd, chain};
 use crate::upstream::{self, Answer, Answers, Heard, Long, Position};
 
 /// Why a request of a dead node can't be answered.
 const RUNNER_DIED: &str =
     "the gateway node that ran it is gone and its server can't resume the answer; it may have run";
-
-pub(super) const SESSION_ENDED: &str = "the session ended";
-
-pub(super) const SHUTTING_DOWN: &str = "the gateway is shutting down";
 
 type Calling = BoxFuture<'static, Result<Answers, Error>>;
 
@@ -62,7 +59,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// A legacy session's request; `passes` if nothing else is answered together with it.
+    /// A legacy session's request; `passes` if its answer may pass in JSON, and nothing else with it.
     pub(super) fn in_session(
         hub: &Hub,
         server: &Arc<Server>,
@@ -111,17 +108,18 @@ impl Call {
         call
     }
 
-    /// A request that stands alone. `calling` sends it.
+    /// A request that stands alone. `calling` sends it; `passes` as above.
     pub(super) fn alone(
         hub: &Hub,
         server: &Arc<Server>,
         request: &Message,
         calling: Calling,
         limited: bool,
+        passes: bool,
     ) -> Self {
         let mut call = Self::new(hub, server, request, calling);
         call.deadline = limited.then(|| Deadline::new(&server.requests));
-        call.passes = true;
+        call.passes = passes;
         call
     }
 
@@ -237,7 +235,7 @@ impl Call {
             Happened::Late if self.cancelled => Some(self.fail(Error::Cancelled, ExchangeEnd::Cancelled)),
             Happened::Late => {
                 self.hub.inner.metrics.limit_hit(Limit::RequestTime);
-                self.stop_upstream("the gateway's time limit for this request passed");
+                self.told().to_stop(&self.hub, TOO_LATE);
                 let late = self.server.upstream.late();
                 Some(self.fail(late.into(), ExchangeEnd::TimedOut))
             }
@@ -247,11 +245,11 @@ impl Call {
                 None
             }
             Happened::Left => {
-                self.stop_upstream(SHUTTING_DOWN);
+                self.told().to_stop(&self.hub, SHUTTING_DOWN);
                 Some(self.fail(Error::Abandoned(SHUTTING_DOWN), ExchangeEnd::Abandoned))
             }
             Happened::Ended(why) => {
-                self.stop_upstream(why);
+                self.told().to_stop(&self.hub, why);
                 Some(self.fail(Error::Abandoned(why), ExchangeEnd::Abandoned))
             }
         }
@@ -263,22 +261,24 @@ impl Call {
         }
     }
 
+    fn told(&self) -> Told {
+        let (server, live) = (self.server.clone(), self.live.clone());
+        Told { server, live, id: self.id.clone(), method: self.method.clone() }
+    }
+
     /// The rest of the call is the rest of its result.
     fn passage(&mut self, long: Long) -> Passage {
         self.progress = Progress::Done;
-        let left = self.deadline.as_ref().map(|deadline| deadline.at() - Instant::now());
-        Passage {
+        let limits = Limits {
             hub: self.hub.clone(),
-            server: self.server.clone(),
-            long,
-            id: self.id.clone(),
-            method: self.method.clone(),
-            left,
+            told: self.told(),
+            left: self.deadline.as_ref().map(|deadline| deadline.at() - Instant::now()),
+            until: self.deadline.as_ref().map(Deadline::last),
             cancel: self.cancel.clone(),
             cancelled: self.cancelled,
             ended: self.ended.clone(),
-            started: self.started,
-        }
+        };
+        Passage { long, limits, started: self.started }
     }
 
     /// It stands in the shared state, and its upstream can resume the answer.
@@ -340,17 +340,6 @@ impl Call {
     fn end(&mut self, end: ExchangeEnd) {
         self.progress = Progress::Done;
         self.hub.inner.metrics.exchanged(end, self.started.elapsed());
-    }
-
-    /// Tells a legacy upstream to stop; a modern one hears the connection close (M8).
-    fn stop_upstream(&self, why: &'static str) {
-        let Some(handle) = self.live.as_ref().and_then(|live| live.upstream()) else { return };
-        if &*self.method == "initialize" {
-            return;
-        }
-        let params = format!(r#"{{"requestId":{},"reason":"{why}"}}"#, self.id.as_json());
-        let cancel = jsonrpc::notification("notifications/cancelled", Some(&params));
-        self.hub.cancel_upstream(&self.server, handle, cancel);
     }
 }
 

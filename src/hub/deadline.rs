@@ -38,6 +38,11 @@ impl Deadline {
         self.soft.min(self.hard)
     }
 
+    /// The moment beyond which nothing extends it.
+    pub(super) fn last(&self) -> Instant {
+        self.hard
+    }
+
     /// Nothing extends it beyond this any more.
     pub(super) fn shorten(&mut self, to: Instant) {
         self.soft = self.at().min(to);

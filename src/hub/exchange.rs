@@ -17,7 +17,7 @@ use super::attach::empty_tail;
 use super::call::Call;
 use super::deadline::reached;
 use super::live::{Live, Running};
-use super::passing::{Passage, PassingBody};
+use super::passing::Passage;
 use super::post::{Form, Reply};
 use super::step::{Final, Step};
 use super::stream::Opening;
@@ -222,7 +222,7 @@ impl Exchange {
         };
         self.hub.inner.metrics.answered_in_json();
         let running = self.entered.get_mut(index).and_then(Option::take);
-        let _ = reply.send(Ok(Reply::Passing(PassingBody::new(passage, running))));
+        let _ = reply.send(Ok(Reply::Passing(passage.begin(running))));
     }
 
     async fn finish(&mut self, index: usize, last: Final) {

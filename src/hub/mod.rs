@@ -31,6 +31,7 @@ mod resync;
 mod server;
 mod stateless;
 mod step;
+mod stopping;
 mod stream;
 mod takeover;
 

@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use super::body::StreamBody;
 use super::call::Call;
 use super::deadline::reached;
-use super::passing::PassingBody;
 use super::post::{Form, Reply};
 use super::server::Server;
 use super::step::{Final, Step};
@@ -59,7 +58,8 @@ impl Hub {
             let (server, raw, headers) = (server.clone(), message.raw().clone(), caller.headers.clone());
             Box::pin(async move { Ok(server.upstream.call(None, raw, &headers).await?) })
         };
-        let call = Call::alone(self, server, message, calling, !listening);
+        let call =
+            Call::alone(self, server, message, calling, !listening, Form::from(server.answers) != Form::Sse);
         let farewell = listening.then(|| message.id().map(listening_ended)).flatten();
         self.follow(server, call, farewell).await
     }
@@ -87,13 +87,9 @@ impl Hub {
                 () = reached(until) => break,
             };
             match step {
-                Some(Step::Long(passage)) if form != Form::Sse => {
-                    self.inner.metrics.answered_in_json();
-                    return Ok(Reply::Passing(PassingBody::new(*passage, None)));
-                }
                 Some(Step::Long(passage)) => {
-                    first.push(Step::Final(passage.whole().await));
-                    break;
+                    self.inner.metrics.answered_in_json();
+                    return Ok(Reply::Passing(passage.begin(None)));
                 }
                 Some(Step::Final(Final { outcome: Ok(status), payload, .. })) if form != Form::Sse => {
                     self.inner.metrics.answered_in_json();

@@ -134,12 +134,12 @@ impl Hub {
             Refused::TooMany => self.limit(Limit::RequestsPerSession),
             Refused::Duplicate => Error::Duplicate(ids[0].clone()),
         })?;
-        let single = !batch;
+        let passes = !batch && matches!(form, Form::Auto | Form::Json);
         let calls = requests
             .iter()
             .zip(&entered)
             .map(|(request, entered)| {
-                Call::in_session(self, server, live, request, &caller.headers, entered.cancel(), single)
+                Call::in_session(self, server, live, request, &caller.headers, entered.cancel(), passes)
             })
             .collect();
         let (reply, answer) = oneshot::channel();

@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use super::call::Call;
 use super::farewell::Unkept;
-use super::post::Reply;
+use super::post::{Form, Reply};
 use super::server::Server;
 use super::{Caller, Error, Hub};
 use crate::domain::UpstreamHandle;
@@ -17,7 +17,7 @@ use crate::protocol::version::LegacyVersion;
 use crate::upstream::{self, Answers};
 
 impl Hub {
-    /// One message of a client that has no session.
+    /// One message of a client that has no session, by itself or of a batch.
     ///
     /// # Errors
     /// As [`Error`] says.
@@ -27,6 +27,7 @@ impl Hub {
         caller: &Caller,
         message: &Message,
         version: LegacyVersion,
+        batch: bool,
     ) -> Result<Reply, Error> {
         match message.kind() {
             Kind::Request { .. } => {}
@@ -52,7 +53,8 @@ impl Hub {
             let raw = message.raw().clone();
             Box::pin(async move { hub.call_alone(&server, &caller, raw, version).await })
         };
-        let call = Call::alone(self, server, message, calling, true);
+        let passes = !batch && Form::from(server.answers) != Form::Sse;
+        let call = Call::alone(self, server, message, calling, true, passes);
         self.follow(server, call, None).await
     }
 

@@ -15,7 +15,8 @@ use crate::protocol::jsonrpc::{Id, Passing};
 pub struct Long {
     upstream: Streamable,
     request: Id,
-    passing: Passing,
+    /// Gone if whoever reads it judges the whole.
+    passing: Option<Passing>,
     /// What was read before it was known to be long.
     head: Option<Bytes>,
     body: Received,
@@ -41,7 +42,7 @@ impl Long {
         guard: Option<Box<dyn Send + Sync>>,
     ) -> Self {
         let read = head.len();
-        Self { upstream, request, passing, head: Some(head), body, read, _guard: guard }
+        Self { upstream, request, passing: Some(passing), head: Some(head), body, read, _guard: guard }
     }
 
     /// How many bytes are still to come, if the upstream said it.
@@ -74,24 +75,38 @@ impl Long {
             if self.read > limit {
                 return Err(self.upstream.invalid(format!("an answer of more than {limit} bytes")));
             }
-            self.passing.push(&data).map_err(|fault| self.upstream.invalid(fault.to_string()))?;
+            if let Some(passing) = &mut self.passing {
+                passing.push(&data).map_err(|fault| self.upstream.invalid(fault.to_string()))?;
+            }
             self.check()?;
             // Its last byte would make it whole to a client that knows its length.
-            if self.body.is_end_stream() {
+            if self.is_whole() {
                 self.finish()?;
             }
             return Ok(Some(data));
         }
     }
 
+    /// Whether its last byte was read, as far as that is known before its end.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.head.is_none() && (self.body.is_end_stream() || self.body.size_hint().exact() == Some(0))
+    }
+
+    /// It is read to its end before anybody sees it, who then judges it.
+    pub fn hold(&mut self) {
+        self.passing = None;
+    }
+
     fn finish(&self) -> Result<(), Error> {
-        self.passing.finish().map_err(|fault| self.upstream.invalid(fault.to_string()))
+        let finished = self.passing.as_ref().map_or(Ok(()), Passing::finish);
+        finished.map_err(|fault| self.upstream.invalid(fault.to_string()))
     }
 
     /// # Errors
     /// [`Error::Invalid`] for another request's result.
     pub(super) fn check(&self) -> Result<(), Error> {
-        match self.passing.id() {
+        match self.passing.as_ref().and_then(Passing::id) {
             Some(id) if *id != self.request => {
                 Err(self.upstream.invalid(format!("a response to {id}, which was not asked")))
             }

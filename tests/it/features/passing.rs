@@ -250,6 +250,42 @@ async fn p5_a_long_answer_ends_with_its_time_its_session_its_request_and_its_cli
 }
 
 #[tokio::test]
+async fn p8_a_client_that_reads_nothing_has_an_end_too() {
+    let mut scribe = Scribe::start().await;
+    let settings = [("requests.timeout", "500ms"), ("requests.timeout_max", "1s")];
+    let (gateway, client) = scribe.before(&settings).await;
+    let asking = call(1);
+    let (response, pen) = futures::join!(client.post(&asking), scribe.begun(HEAD));
+    let writing = async { while pen.send(Ok("x".repeat(LONG))).await.is_ok() {} };
+    timeout(SOON, writing).await.expect("its server is let go");
+    let line = r#"holdfast_exchange_duration_seconds_count{outcome="timed_out"}"#;
+    wait_until("counted", || gateway.metric(line) == Some(1.0)).await;
+    assert_eq!(rest(response.into_body()).await, None);
+    let told = |asked: &crate::harness::Asked| asked.rpc() == "notifications/cancelled";
+    wait_until("its server is told", || scribe.upstream.count(told) == 1).await;
+}
+
+#[tokio::test]
+async fn a_long_answer_of_a_known_length_keeps_it() {
+    let upstream = Upstream::start(|_| {
+        Response::builder().header("content-type", "application/json").body(Body::from(whole())).unwrap()
+    })
+    .await;
+    let gateway = Gateway::start(&upstream.url, &[]).await;
+    let mut client = gateway.client();
+    client.initialize("2025-11-25").await;
+    for round in 1..=3 {
+        let reply = client.posted(&call(1)).await;
+        assert_eq!(
+            (reply.text, reply.headers["content-length"].to_str().ok()),
+            (whole(), Some(&*whole().len().to_string()))
+        );
+        let line = r#"holdfast_exchange_duration_seconds_count{outcome="answered"}"#;
+        wait_until("counted", || gateway.metric(line) == Some(f64::from(round))).await;
+    }
+}
+
+#[tokio::test]
 async fn a_slow_client_is_not_held_against_its_server() {
     let mut scribe = Scribe::start().await;
     let (_gateway, client) = scribe.before(&[("requests.timeout", "300ms")]).await;
