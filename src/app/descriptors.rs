@@ -41,8 +41,8 @@ mod tests {
 
     #[test]
     fn the_defaults_fit_a_limit_of_20_000() {
-        check(&[], 18_064);
-        check(&[("servers.one.upstream", "http://one/mcp")], 18_320);
+        check(&[], 19_064);
+        check(&[("servers.one.upstream", "http://one/mcp")], 19_320);
         check(&[("http.connections_max", "100"), ("limits.streams_max", "10")], 164);
     }
 }
