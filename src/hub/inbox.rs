@@ -35,6 +35,7 @@ impl Hub {
                 // First: what was lost is looked for at once, however much comes in.
                 biased;
                 Ok(()) = inbox.missed.changed() => self.inner.resync.notify_one(),
+                Some(relayed) = inbox.relays.recv() => self.inner.relays.serve(relayed),
                 parcel = inbox.messages.recv() => match parcel {
                     Some(parcel) => {
                         if self.inner.mail.arrived(&parcel) == Arrival::AfterGap {

@@ -25,6 +25,7 @@ mod outlet;
 mod post;
 mod pump;
 mod registry;
+mod relay;
 mod reopen;
 mod resync;
 mod server;
@@ -47,6 +48,7 @@ pub use open::Opening;
 pub use operate::{Audience, Inspected, Published, Query, SeenStream};
 pub use outlet::Buffer;
 pub use post::{Form, Reply};
+pub use relay::Relays;
 pub use server::{AnswerPolicy, Server, Servers, SessionPolicy};
 
 use crate::domain::{Entropy, Limit, NodeId, Principal, RequestId, StreamId, StreamKind};
@@ -136,7 +138,8 @@ struct Inner {
     store: Arc<dyn SessionStore>,
     bus: Arc<dyn Bus>,
     mail: mail::Mail,
-    nodes: nodes::Nodes,
+    nodes: Arc<nodes::Nodes>,
+    relays: Relays,
     /// Asks for a look at all streams: something may have been missed.
     resync: tokio::sync::Notify,
     /// The store's time in ms when hints were last looked for because some may have been lost.
@@ -164,6 +167,8 @@ pub struct Parts {
     pub node: NodeId,
     pub store: Arc<dyn SessionStore>,
     pub bus: Arc<dyn Bus>,
+    /// Over the same bus, for the same node.
+    pub relays: Relays,
     pub servers: Servers,
     pub metrics: Metrics,
     pub tasks: Tasks,
@@ -181,7 +186,8 @@ impl Hub {
             farewells: farewell::Farewells::new(&parts.servers),
             config: parts.config,
             mail: mail::Mail::new(parts.node.clone(), parts.bus.clone()),
-            nodes: nodes::Nodes::default(),
+            nodes: parts.relays.nodes(),
+            relays: parts.relays,
             resync: tokio::sync::Notify::new(),
             hints_looked_ms: AtomicU64::new(0),
             node: parts.node,

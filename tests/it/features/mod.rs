@@ -17,6 +17,7 @@ mod limits;
 mod memory;
 mod nodes;
 mod passage;
+mod pinned;
 mod races;
 mod refusals;
 mod resuming;
