@@ -53,6 +53,7 @@ mod bus {
 
     use crate::contract::bus::{INBOX_MAX, Joining, bus_contract, from};
     use crate::contract::node;
+    use crate::contract::relay::relay_contract;
 
     /// One bus for each cluster.
     #[derive(Default)]
@@ -66,6 +67,8 @@ mod bus {
     }
 
     bus_contract! { #[tokio::test(start_paused = true)] Clusters::default() }
+
+    relay_contract! { #[tokio::test(start_paused = true)] Clusters::default() }
 
     #[tokio::test]
     async fn the_sender_learns_of_a_full_inbox_and_of_a_dropped_one() {

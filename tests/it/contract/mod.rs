@@ -16,6 +16,7 @@ mod redis_cluster;
 mod redis_faults;
 mod redis_races;
 mod redis_sentinel;
+mod relay;
 mod running;
 mod serial;
 mod sessions;
