@@ -37,8 +37,10 @@ const SERVED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Who asks nothing for so long is gone, and its request is let go.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// How long the far end waits for a part before it says that there is none yet.
+/// How long the far end waits for a part before it says that there is none yet; it doubles up to the other
+/// while there is none, because a relay on which nothing happens should cost next to nothing.
 const NOT_YET_AFTER: Duration = Duration::from_secs(2);
+const NOT_YET_AFTER_MAX: Duration = Duration::from_secs(16);
 
 /// How long an answer may be on its way, besides.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -69,6 +71,16 @@ enum RelayError {
     Damaged,
     #[error("this node ended before the response did")]
     Ended,
+}
+
+impl RelayError {
+    /// What it is, for a request that was handed over before.
+    fn after_all(self) -> Self {
+        match self {
+            Self::Gone => Self::Lost,
+            other => other,
+        }
+    }
 }
 
 /// The relays of one node, at both ends; a cheap handle.

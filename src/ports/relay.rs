@@ -33,8 +33,9 @@ pub enum RelayStep {
     /// A piece of the request's body, counted from 1.
     Piece { number: u64, bytes: Payload },
     /// The next part of the response, counted from 1, which is its head. Asking for the first one runs the
-    /// request; asking for the next one says that the part before it has arrived.
-    Want { number: u64 },
+    /// request; asking for the next one says that the part before it has arrived. It is there `within`
+    /// that time, or the answer is [`RelayAnswer::NotYet`].
+    Want { number: u64, within: Duration },
     /// Somebody still waits, and has no room for the next part now.
     Hold,
     /// Nobody waits any more.

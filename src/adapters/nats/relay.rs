@@ -32,7 +32,7 @@ struct Asked {
 enum Step {
     Open { server: String, lifetime_ms: Option<u64> },
     Piece { number: u64 },
-    Want { number: u64 },
+    Want { number: u64, within_ms: u64 },
     Hold,
     Drop,
 }
@@ -61,12 +61,12 @@ pub(super) fn encode_ask(ask: &RelayAsk) -> Bytes {
     let none = Payload::new();
     let (step, payload) = match &ask.step {
         RelayStep::Open { server, lifetime, head } => {
-            let lifetime_ms =
-                lifetime.map(|lifetime| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX));
-            (Step::Open { server: server.to_string(), lifetime_ms }, head)
+            (Step::Open { server: server.to_string(), lifetime_ms: lifetime.map(milliseconds) }, head)
         }
         RelayStep::Piece { number, bytes } => (Step::Piece { number: *number }, bytes),
-        RelayStep::Want { number } => (Step::Want { number: *number }, &none),
+        RelayStep::Want { number, within } => {
+            (Step::Want { number: *number, within_ms: milliseconds(*within) }, &none)
+        }
         RelayStep::Hold => (Step::Hold, &none),
         RelayStep::Drop => (Step::Drop, &none),
     };
@@ -83,7 +83,9 @@ pub(super) fn decode_ask(bytes: &Bytes) -> Option<RelayAsk> {
             head: payload,
         },
         Step::Piece { number } => RelayStep::Piece { number, bytes: payload },
-        Step::Want { number } => RelayStep::Want { number },
+        Step::Want { number, within_ms } => {
+            RelayStep::Want { number, within: Duration::from_millis(within_ms) }
+        }
         Step::Hold => RelayStep::Hold,
         Step::Drop => RelayStep::Drop,
     };
@@ -129,6 +131,10 @@ pub(super) fn decode_answer(bytes: &Bytes) -> RelayAnswer {
     }
 }
 
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn encode(body: impl Serialize, payload: &Payload) -> Bytes {
     let mut bytes = BytesMut::with_capacity(payload.len() + 256).writer();
     serde_json::to_writer(&mut bytes, &Head { format: FORMAT, body }).expect("texts and numbers are JSON");
@@ -162,7 +168,10 @@ mod tests {
                 head
             }),
             (any::<u64>(), payload()).prop_map(|(number, bytes)| RelayStep::Piece { number, bytes }),
-            any::<u64>().prop_map(|number| RelayStep::Want { number }),
+            (any::<u64>(), any::<u32>()).prop_map(|(number, ms)| RelayStep::Want {
+                number,
+                within: Duration::from_millis(ms.into())
+            }),
             Just(RelayStep::Hold),
             Just(RelayStep::Drop),
         ]

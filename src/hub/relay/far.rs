@@ -2,6 +2,7 @@
 //! server, and hands out the response as it is asked for. It reads no further than that.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
@@ -12,7 +13,10 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{NOT_YET_AFTER, Own, PIECE_BYTES_MAX, Relays, SERVED_BYTES_MAX, SERVED_MAX, SILENCE, head, lock};
+use super::{
+    NOT_YET_AFTER_MAX, Own, PIECE_BYTES_MAX, Relays, SERVED_BYTES_MAX, SERVED_MAX, SILENCE, head, lock,
+};
+use crate::hub::nodes::Health;
 use crate::ports::{RelayAnswer, RelayAsk, RelayId, RelayRefusal, RelayStep, Relayed};
 use crate::telemetry::{Gauged, RelaySide, chain};
 use crate::upstream::{BoxError, Received};
@@ -149,7 +153,9 @@ impl Far {
                 RelayStep::Piece { number, .. } if number <= pieces => Ok(()),
                 RelayStep::Piece { .. } => Err(RelayRefusal::OutOfOrder),
                 RelayStep::Open { .. } | RelayStep::Hold => Ok(()),
-                RelayStep::Want { number: 1 } => return Some((body.freeze(), Wanted::now(answer))),
+                RelayStep::Want { number: 1, within } => {
+                    return Some((body.freeze(), Wanted::now(answer, within)));
+                }
                 RelayStep::Want { .. } => Err(RelayRefusal::OutOfOrder),
                 RelayStep::Drop => {
                     let _ = answer.send(RelayAnswer::Taken);
@@ -167,18 +173,18 @@ impl Far {
         let mut wanted = Some(first);
         let mut number = 1;
         let mut told = None;
+        // Since when nobody has waited here.
+        let mut silent_since = Instant::now();
+        let mut doubts = self.seat.relays.inner.nodes.doubts();
         loop {
+            let silent_at = wanted.is_none().then(|| silent_since + SILENCE);
             let not_yet_at = wanted.as_ref().map(|wanted| wanted.not_yet_at);
             let deadline = self.deadline;
             let reads = told.is_none() && (wanted.is_some() || coming.is_head());
             tokio::select! {
                 biased;
-                step = self.next_step() => match step {
-                    None => {
-                        tracing::debug!(from = %self.seat.id.from, "nobody waits for a relayed request any more");
-                        return;
-                    }
-                    Some((RelayStep::Want { number: asked }, answer)) => {
+                Some(Relayed { ask, answer }) = self.steps.recv() => match ask.step {
+                    RelayStep::Want { number: asked, within } => {
                         if asked == number + 1 && told.is_some() {
                             (number, told) = (asked, None);
                         }
@@ -186,25 +192,36 @@ impl Far {
                             let _ = answer.send(RelayAnswer::Refused(RelayRefusal::OutOfOrder));
                             return;
                         }
-                        wanted = Some(Wanted::now(answer));
+                        wanted = Some(Wanted::now(answer, within));
                     }
-                    Some((RelayStep::Drop, answer)) => {
+                    RelayStep::Drop => {
                         let _ = answer.send(RelayAnswer::Taken);
                         return;
                     }
-                    // A repeated step, late.
-                    Some((RelayStep::Open { .. } | RelayStep::Piece { .. } | RelayStep::Hold, answer)) => {
+                    // What is no hold is a repeated step, late.
+                    RelayStep::Hold | RelayStep::Open { .. } | RelayStep::Piece { .. } => {
+                        silent_since = Instant::now();
                         let _ = answer.send(RelayAnswer::Taken);
                     }
                 },
+                Ok(()) = doubts.changed() => {
+                    if self.seat.relays.inner.nodes.health(&self.seat.id.from) == Health::Dead {
+                        return;
+                    }
+                }
                 part = coming.next(), if reads => told = Some(part.map_or_else(
                     |error| RelayAnswer::Failed(chain(&*error).to_string()),
                     |(bytes, last)| RelayAnswer::Part { number, last, bytes },
                 )),
                 () = sleep_until(not_yet_at) => {
                     if let Some(wanted) = wanted.take() {
+                        silent_since = Instant::now();
                         let _ = wanted.answer.send(RelayAnswer::NotYet);
                     }
+                }
+                () = sleep_until(silent_at) => {
+                    tracing::debug!(from = %self.seat.id.from, "nobody waits for a relayed request any more");
+                    return;
                 }
                 () = sleep_until(deadline) => {
                     let late = RelayAnswer::Failed("the request's time is over".to_owned());
@@ -215,6 +232,7 @@ impl Far {
             if let Some(told) = &told
                 && let Some(wanted) = wanted.take()
             {
+                silent_since = Instant::now();
                 let _ = wanted.answer.send(told.clone());
             }
         }
@@ -222,8 +240,8 @@ impl Far {
 }
 
 impl Wanted {
-    fn now(answer: oneshot::Sender<RelayAnswer>) -> Self {
-        Self { answer, not_yet_at: Instant::now() + NOT_YET_AFTER }
+    fn now(answer: oneshot::Sender<RelayAnswer>, within: Duration) -> Self {
+        Self { answer, not_yet_at: Instant::now() + within.min(NOT_YET_AFTER_MAX) }
     }
 }
 

@@ -10,11 +10,14 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Empty, Full};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{BACK_WITHIN, NOT_YET_AFTER, PATIENCE, PIECE_BYTES_MAX, RelayError, Relays, SILENT_FOR, head};
+use super::{
+    BACK_WITHIN, NOT_YET_AFTER, NOT_YET_AFTER_MAX, PATIENCE, PIECE_BYTES_MAX, RelayError, Relays, SILENT_FOR,
+    head,
+};
 use crate::domain::{NodeId, ServerName};
 use crate::hub::nodes::Health;
 use crate::ports::{BusError, RelayAnswer, RelayAsk, RelayId, RelayStep};
@@ -29,6 +32,9 @@ const HOLD_EVERY: Duration = Duration::from_secs(3);
 
 /// How long letting go of the far end may take.
 const DROP_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Over which those who doubt ask again.
+const DOUBT_SPREAD: Duration = Duration::from_millis(500);
 
 /// Between two attempts to reach it.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -167,12 +173,16 @@ impl Near {
 
     /// Asks for a part of the response until it is there.
     async fn part(&self, number: u64) -> Result<Part, RelayError> {
+        let mut within = NOT_YET_AFTER;
+        // Whoever was heard once has the request running.
+        let mut runs = number > 1;
         loop {
-            match self.ask(RelayStep::Want { number }).await? {
+            let answer = self.ask(RelayStep::Want { number, within }).await;
+            match answer.map_err(|error| if runs { error.after_all() } else { error })? {
                 RelayAnswer::Part { number: told, last, bytes } if told == number => {
                     return Ok((bytes, last));
                 }
-                RelayAnswer::NotYet => {}
+                RelayAnswer::NotYet => (runs, within) = (true, (within * 2).min(NOT_YET_AFTER_MAX)),
                 RelayAnswer::Part { .. } | RelayAnswer::Taken => return Err(RelayError::Damaged),
                 RelayAnswer::Failed(why) => return Err(RelayError::Failed(why)),
                 RelayAnswer::Refused(refusal) => return Err(RelayError::Refused(refusal)),
@@ -193,38 +203,53 @@ impl Near {
         }
     }
 
-    /// Asks until there is an answer, or none is to be expected.
+    /// Asks until there is an answer, or none is to be expected. A long wait is cut short by what makes it
+    /// doubtful that the question or its answer is still on its way: a node that is missing, or messages
+    /// that may have been lost.
     async fn ask(&self, step: RelayStep) -> Result<RelayAnswer, RelayError> {
-        let patience =
-            if matches!(step, RelayStep::Want { .. }) { NOT_YET_AFTER + PATIENCE } else { PATIENCE };
         let inner = &self.relays.inner;
-        let ask = RelayAsk { relay: self.relay.clone(), step };
-        let since = Instant::now();
+        let mut ask = RelayAsk { relay: self.relay.clone(), step };
+        let mut doubts = inner.nodes.doubts();
+        let mut since = Instant::now();
         let mut missing_since = None;
         let mut may_be_heard = false;
         loop {
-            let error = match inner.bus.relay(&self.holder, ask.clone(), patience).await {
+            let within = match &ask.step {
+                RelayStep::Want { within, .. } => *within,
+                RelayStep::Open { .. } | RelayStep::Piece { .. } | RelayStep::Hold | RelayStep::Drop => {
+                    Duration::ZERO
+                }
+            };
+            let is_long = within > NOT_YET_AFTER;
+            let answered = tokio::select! {
+                biased;
+                answered = inner.bus.relay(&self.holder, ask.clone(), within + PATIENCE) => answered,
+                () = doubted(&mut doubts), if is_long => Err(BusError::Unavailable),
+            };
+            let error = match answered {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let lost = if may_be_heard { RelayError::Lost } else { RelayError::Gone };
+            may_be_heard |= error == BusError::Unavailable;
+            let gone = || if may_be_heard { RelayError::Lost } else { RelayError::Gone };
             let health = inner.nodes.health(&self.holder);
             match error {
                 BusError::TooLarge => return Err(RelayError::TooLarge),
                 BusError::NoResponders => {
                     let missing_since = *missing_since.get_or_insert_with(Instant::now);
                     if health != Health::Alive || missing_since.elapsed() >= BACK_WITHIN {
-                        return Err(lost);
+                        return Err(gone());
                     }
                 }
+                BusError::Unavailable | BusError::Full if health == Health::Dead => return Err(gone()),
                 BusError::Unavailable | BusError::Full => {
                     missing_since = None;
-                    may_be_heard |= error == BusError::Unavailable;
-                    if health == Health::Dead {
-                        return Err(if may_be_heard { RelayError::Lost } else { RelayError::Gone });
-                    }
-                    if since.elapsed() >= SILENT_FOR {
-                        return Err(RelayError::Silent);
+                    match &mut ask.step {
+                        RelayStep::Want { within, .. } if is_long => {
+                            (*within, since) = (NOT_YET_AFTER, Instant::now());
+                        }
+                        _ if since.elapsed() >= SILENT_FOR => return Err(RelayError::Silent),
+                        _ => {}
                     }
                 }
             }
@@ -237,6 +262,14 @@ impl Near {
         let ask = RelayAsk { relay: self.relay.clone(), step: RelayStep::Drop };
         let _ = self.relays.inner.bus.relay(&self.holder, ask, DROP_PATIENCE).await;
     }
+}
+
+/// Returns a little after there is a doubt: not all ask again at the same moment.
+async fn doubted(doubts: &mut watch::Receiver<u64>) {
+    if doubts.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(DOUBT_SPREAD.mul_f64(fastrand::f64())).await;
 }
 
 fn taken(answer: &RelayAnswer) -> Result<(), RelayError> {

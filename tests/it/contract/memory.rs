@@ -70,6 +70,10 @@ mod bus {
 
     relay_contract! { #[tokio::test(start_paused = true)] Clusters::default() }
 
+    super::instantiate! { #[tokio::test(start_paused = true)] Clusters::default();
+        relay: silence_costs_little_and_what_comes_then_arrives_at_once;
+    }
+
     #[tokio::test]
     async fn the_sender_learns_of_a_full_inbox_and_of_a_dropped_one() {
         let bus = MemoryBus::new(1);

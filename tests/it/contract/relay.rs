@@ -301,19 +301,19 @@ pub(crate) async fn where_nobody_listens_the_session_is_forgotten(buses: &impl J
 }
 
 pub(crate) async fn a_far_end_that_dies_is_an_error_and_nothing_runs_twice(buses: &impl Joining) {
-    for answers in [true, false] {
-        let (own, _) = if answers { (endless().0, None) } else { (silent().0, Some(())) };
+    for (answers, after_ms) in [(true, 100), (false, 100), (false, 3000)] {
+        let own = if answers { endless().0 } else { silent().0 };
         let (near, far) = ends(buses, own.clone()).await;
         let killed = async {
             until("it runs", SOON, || own.runs() == 1).await;
-            sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(after_ms)).await;
             far.tasks.finish(Duration::from_secs(1)).await;
             Instant::now()
         };
         let (answered, died) = futures::join!(near.post(&far.node, bytes(10)), killed);
         match answered {
             Ok(response) => {
-                assert!(answers);
+                assert!(answers, "it may have run: {:?}", response.status());
                 let mut body = response.into_body();
                 let broke = async { while let Some(Ok(_)) = body.frame().await {} };
                 timeout(Duration::from_secs(9), broke).await.expect("it ends");
@@ -329,7 +329,7 @@ pub(crate) async fn a_far_end_that_dies_is_an_error_and_nothing_runs_twice(buses
 pub(crate) async fn a_near_end_that_dies_is_not_waited_for(buses: &impl Joining) {
     let (own, _, dropped) = endless();
     let (near, far) = ends(buses, own).await;
-    let want = RelayStep::Want { number: 1 };
+    let want = RelayStep::Want { number: 1, within: SOON };
     assert_eq!(ask(&*near.bus, &far.node, 1, opening(b"POST")).await, RelayAnswer::Taken);
     assert!(matches!(ask(&*near.bus, &far.node, 1, want).await, RelayAnswer::Part { number: 1, .. }));
     assert_eq!(
@@ -347,7 +347,7 @@ pub(crate) async fn steps_that_are_missing_end_it_and_repeated_ones_do_no_harm(b
     let (near, far) = ends(buses, own.clone()).await;
     let (bus, to) = (&*near.bus, &far.node);
     let piece = |number| RelayStep::Piece { number, bytes: bytes(10) };
-    let want = |number| RelayStep::Want { number };
+    let want = |number| RelayStep::Want { number, within: SOON };
     let refused = RelayAnswer::Refused;
     assert_eq!(ask(bus, to, 1, want(1)).await, refused(RelayRefusal::Unknown));
     ask(bus, to, 1, opening(b"POST")).await;
@@ -499,6 +499,37 @@ pub(crate) async fn a_part_that_was_not_asked_for_ends_it_with_an_error(buses: &
     body.frame().await.unwrap().unwrap();
     body.frame().await.unwrap().unwrap_err();
     until("it is let go", SOON, || dropped.load(Ordering::SeqCst)).await;
+}
+
+/// For paused time.
+pub(crate) async fn silence_costs_little_and_what_comes_then_arrives_at_once(buses: &impl Joining) {
+    let (say, heard) = tokio::sync::mpsc::channel::<Bytes>(4);
+    let heard = std::sync::Mutex::new(Some(heard));
+    let own = Own::answering(move |_| {
+        let mut heard = heard.lock().unwrap().take().expect("it runs once");
+        let said = futures::stream::poll_fn(move |context| heard.poll_recv(context));
+        let body = Received::within(StreamBody::new(said.map(|said| Ok(Frame::data(said)))));
+        async move { Ok(Response::new(body)) }
+    });
+    let bus = Arc::new(Faulty {
+        bus: buses.join("one").await,
+        fates: &[Fate::Arrives],
+        steps: AtomicUsize::new(0),
+    });
+    let near = End::start(bus.clone(), "near", unasked(), SOON).await;
+    let far = End::start(buses.join("one").await, "far", own, SOON).await;
+    let get = Request::get("http://sidecar/mcp").extension(far.node.clone()).body(Full::default()).unwrap();
+    let mut body = near.client.send(get).await.unwrap().into_body();
+    for round in 0..3_u8 {
+        let before = bus.steps.load(Ordering::SeqCst);
+        sleep(Duration::from_secs(600)).await;
+        let steps = bus.steps.load(Ordering::SeqCst) - before;
+        assert!(steps <= 42, "{steps} questions in ten minutes");
+        let said = Instant::now();
+        say.send(Bytes::from(vec![round])).await.unwrap();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), vec![round]);
+        assert!(said.elapsed() < Duration::from_millis(10), "{:?}", said.elapsed());
+    }
 }
 
 macro_rules! relay_contract {
