@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Hub;
@@ -31,7 +31,7 @@ const DEAD_FOR: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
     known: Mutex<Known>,
-    doubts: watch::Sender<u64>,
+    doubts: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -130,12 +130,12 @@ impl Nodes {
 
     /// Messages between nodes may have been lost.
     pub(super) fn doubt(&self) {
-        self.doubts.send_modify(|doubts| *doubts += 1);
+        self.doubts.notify_waiters();
     }
 
-    /// Changes whenever a node is missing or dead, or messages may have been lost.
-    pub(super) fn doubts(&self) -> watch::Receiver<u64> {
-        self.doubts.subscribe()
+    /// Waits until a node is missing or dead, or messages may have been lost.
+    pub(super) async fn doubted(&self) {
+        self.doubts.notified().await;
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Known> {

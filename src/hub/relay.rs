@@ -29,7 +29,7 @@ use crate::upstream::{BoxError, HttpClient, Received, Transport};
 const PIECE_BYTES_MAX: usize = 48 * 1024;
 
 /// Relays that this node serves at the same time.
-const SERVED_MAX: usize = 4096;
+const SERVED_MAX: usize = 32 * 1024;
 
 /// Bytes of requests that this node holds for others, all together.
 const SERVED_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -45,8 +45,9 @@ const NOT_YET_AFTER_MAX: Duration = Duration::from_secs(16);
 /// How long an answer may be on its way, besides.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Without any answer for so long the far end is given up.
+/// Without any answer for so long the far end is given up; sooner while the request does not run yet.
 const SILENT_FOR: Duration = Duration::from_secs(6);
+const SILENT_AT_FIRST_FOR: Duration = Duration::from_secs(3);
 
 /// A node with a lease that can't be found on the bus may be on its way back to it for so long.
 const BACK_WITHIN: Duration = Duration::from_secs(1);

@@ -121,7 +121,7 @@ impl NatsBus {
         patience: Duration,
     ) -> Result<RelayAnswer, BusError> {
         let answer = self.ask(self.relays_of(node), encode_ask(ask), patience).await?;
-        Ok(decode_answer(&answer))
+        if answer.is_empty() { Err(BusError::Unavailable) } else { Ok(decode_answer(&answer)) }
     }
 
     async fn ask(&self, subject: String, payload: Bytes, patience: Duration) -> Result<Bytes, BusError> {
@@ -149,8 +149,9 @@ struct Subjects {
     pings: Subscriber,
 }
 
-/// Answers that are awaited, and where they go.
-type Answering = FuturesUnordered<BoxFuture<'static, Option<(Subject, RelayAnswer)>>>;
+/// An answer that is awaited, and where it goes. A step that is dropped has an empty one: the client of who
+/// asked would remember a question without an answer for ever.
+type Answering = BoxFuture<'static, (Subject, Option<RelayAnswer>)>;
 
 /// The receiving end of one node.
 struct Post {
@@ -166,7 +167,7 @@ impl Post {
     /// Until the inbox is dropped, or the client is.
     async fn receive(self, subjects: Subjects, client: Client) {
         let Subjects { mut direct, mut all, mut relays, mut pings } = subjects;
-        let mut answering = Answering::new();
+        let mut answering = FuturesUnordered::new();
         loop {
             let (message, lane) = tokio::select! {
                 message = direct.next() => (message, Lane::Direct),
@@ -182,9 +183,9 @@ impl Post {
                     continue;
                 }
                 Some(answered) = answering.next() => {
-                    if let Some((reply, answer)) = answered {
-                        let _ = client.publish(reply, encode_answer(&answer)).await;
-                    }
+                    let (reply, answer) = answered;
+                    let answer = answer.map_or_else(Bytes::new, |answer| encode_answer(&answer));
+                    let _ = client.publish(reply, answer).await;
                     continue;
                 }
                 () = self.inbox.closed() => return,
@@ -194,19 +195,19 @@ impl Post {
         }
     }
 
-    /// Hands a relay's step over; one that finds no room is asked again.
-    fn take_step(&self, message: Message) -> Option<BoxFuture<'static, Option<(Subject, RelayAnswer)>>> {
+    /// Hands a relay's step over; one that finds no room is dropped, and asked again.
+    fn take_step(&self, message: Message) -> Option<Answering> {
         let reply = message.reply?;
         let Some(ask) = decode_ask(&message.payload) else {
             if let Some(unsaid) = self.unread.again() {
                 tracing::warn!(subject = %message.subject, unsaid, "a relay's step can't be read");
             }
             let unreadable = RelayAnswer::Refused(RelayRefusal::Unreadable);
-            return Some(Box::pin(async move { Some((reply, unreadable)) }));
+            return Some(Box::pin(async move { (reply, Some(unreadable)) }));
         };
         let (answer, answered) = oneshot::channel();
-        self.steps.try_send(Relayed { ask, answer }).ok()?;
-        Some(Box::pin(async move { Some((reply, answered.await.ok()?)) }))
+        let _ = self.steps.try_send(Relayed { ask, answer });
+        Some(Box::pin(async move { (reply, answered.await.ok()) }))
     }
 
     fn take(&self, message: &Message, lane: Lane) {

@@ -170,12 +170,12 @@ impl Far {
     /// Hands out the response, until nobody asks or the time is over. A part is kept until the next one is
     /// asked for.
     async fn answer(&mut self, mut coming: Coming, first: Wanted) {
+        let nodes = self.seat.relays.nodes();
         let mut wanted = Some(first);
         let mut number = 1;
         let mut told = None;
         // Since when nobody has waited here.
         let mut silent_since = Instant::now();
-        let mut doubts = self.seat.relays.inner.nodes.doubts();
         loop {
             let silent_at = wanted.is_none().then(|| silent_since + SILENCE);
             let not_yet_at = wanted.as_ref().map(|wanted| wanted.not_yet_at);
@@ -204,8 +204,8 @@ impl Far {
                         let _ = answer.send(RelayAnswer::Taken);
                     }
                 },
-                Ok(()) = doubts.changed() => {
-                    if self.seat.relays.inner.nodes.health(&self.seat.id.from) == Health::Dead {
+                () = nodes.doubted() => {
+                    if nodes.health(&self.seat.id.from) == Health::Dead {
                         return;
                     }
                 }

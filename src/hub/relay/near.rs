@@ -10,16 +10,16 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Empty, Full};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    BACK_WITHIN, NOT_YET_AFTER, NOT_YET_AFTER_MAX, PATIENCE, PIECE_BYTES_MAX, RelayError, Relays, SILENT_FOR,
-    head,
+    BACK_WITHIN, NOT_YET_AFTER, NOT_YET_AFTER_MAX, PATIENCE, PIECE_BYTES_MAX, RelayError, Relays,
+    SILENT_AT_FIRST_FOR, SILENT_FOR, head,
 };
 use crate::domain::{NodeId, ServerName};
-use crate::hub::nodes::Health;
+use crate::hub::nodes::{Health, Nodes};
 use crate::ports::{BusError, RelayAnswer, RelayAsk, RelayId, RelayStep};
 use crate::telemetry::{RelayEnd, RelaySide};
 use crate::upstream::{BoxError, Received};
@@ -209,22 +209,20 @@ impl Near {
     async fn ask(&self, step: RelayStep) -> Result<RelayAnswer, RelayError> {
         let inner = &self.relays.inner;
         let mut ask = RelayAsk { relay: self.relay.clone(), step };
-        let mut doubts = inner.nodes.doubts();
         let mut since = Instant::now();
         let mut missing_since = None;
         let mut may_be_heard = false;
         loop {
-            let within = match &ask.step {
-                RelayStep::Want { within, .. } => *within,
-                RelayStep::Open { .. } | RelayStep::Piece { .. } | RelayStep::Hold | RelayStep::Drop => {
-                    Duration::ZERO
-                }
+            let (within, silent_for) = match &ask.step {
+                RelayStep::Open { .. } | RelayStep::Piece { .. } => (Duration::ZERO, SILENT_AT_FIRST_FOR),
+                RelayStep::Want { within, .. } => (*within, SILENT_FOR),
+                RelayStep::Hold | RelayStep::Drop => (Duration::ZERO, SILENT_FOR),
             };
             let is_long = within > NOT_YET_AFTER;
             let answered = tokio::select! {
                 biased;
                 answered = inner.bus.relay(&self.holder, ask.clone(), within + PATIENCE) => answered,
-                () = doubted(&mut doubts), if is_long => Err(BusError::Unavailable),
+                () = doubted(&inner.nodes), if is_long => Err(BusError::Unavailable),
             };
             let error = match answered {
                 Ok(answer) => return Ok(answer),
@@ -248,7 +246,7 @@ impl Near {
                         RelayStep::Want { within, .. } if is_long => {
                             (*within, since) = (NOT_YET_AFTER, Instant::now());
                         }
-                        _ if since.elapsed() >= SILENT_FOR => return Err(RelayError::Silent),
+                        _ if since.elapsed() >= silent_for => return Err(RelayError::Silent),
                         _ => {}
                     }
                 }
@@ -265,10 +263,8 @@ impl Near {
 }
 
 /// Returns a little after there is a doubt: not all ask again at the same moment.
-async fn doubted(doubts: &mut watch::Receiver<u64>) {
-    if doubts.changed().await.is_err() {
-        std::future::pending::<()>().await;
-    }
+async fn doubted(nodes: &Nodes) {
+    nodes.doubted().await;
     tokio::time::sleep(DOUBT_SPREAD.mul_f64(fastrand::f64())).await;
 }
 
