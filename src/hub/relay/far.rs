@@ -76,13 +76,17 @@ impl Seat {
         let all = self.relays.inner.served_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if all > SERVED_BYTES_MAX { Err(RelayRefusal::Full) } else { Ok(()) }
     }
+
+    fn give_back(&mut self) {
+        self.relays.inner.served_bytes.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.give_back();
         let inner = &self.relays.inner;
         lock(&inner.served).remove(&self.id);
-        inner.served_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         inner.answering.fetch_sub(usize::from(self.will_end), Ordering::Relaxed);
     }
 }
@@ -209,10 +213,14 @@ impl Far {
                         return;
                     }
                 }
-                part = coming.next(), if reads => told = Some(part.map_or_else(
-                    |error| RelayAnswer::Failed(chain(&*error).to_string()),
-                    |(bytes, last)| RelayAnswer::Part { number, last, bytes },
-                )),
+                part = coming.next(), if reads => {
+                    // The server has the request by now.
+                    self.seat.give_back();
+                    told = Some(part.map_or_else(
+                        |error| RelayAnswer::Failed(chain(&*error).to_string()),
+                        |(bytes, last)| RelayAnswer::Part { number, last, bytes },
+                    ));
+                }
                 () = sleep_until(not_yet_at) => {
                     if let Some(wanted) = wanted.take() {
                         silent_since = Instant::now();

@@ -71,7 +71,7 @@ mod bus {
     relay_contract! { #[tokio::test(start_paused = true)] Clusters::default() }
 
     super::instantiate! { #[tokio::test(start_paused = true)] Clusters::default();
-        relay: silence_costs_little_and_what_comes_then_arrives_at_once;
+        relay_faults: silence_costs_little_and_what_comes_then_arrives_at_once;
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ mod redis_faults;
 mod redis_races;
 mod redis_sentinel;
 mod relay;
+mod relay_faults;
 mod running;
 mod serial;
 mod sessions;

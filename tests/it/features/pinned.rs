@@ -10,8 +10,8 @@ use serde_json::{Value, json as value};
 use tokio::time::Instant;
 
 use crate::harness::{
-    Client, Faults, Gateway, Hand, Mortal, POST, Stream, call, configured, faulty, initialized, read, step,
-    steps, wait_until,
+    Client, Faults, Gateway, Hand, Mortal, POST, Stream, call, configured, faulty, initialized, read,
+    request, step, steps, wait_until,
 };
 
 /// What follows from a node's death takes no longer.
@@ -263,6 +263,90 @@ async fn p5_a_call_at_a_dead_nodes_server_ends_with_an_error_and_is_not_run_agai
         assert!(died.elapsed() < SOON, "{:?}", died.elapsed());
         assert_eq!(servers.b.upstream.count(|asked| asked.rpc() == "tools/call"), 0, "it may have run");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_a_dead_nodes_call_goes_on_at_the_server_that_has_the_session() {
+    let servers = Sidecars::start(&[]).await;
+    let shared = Shared::memory(&servers.config_a);
+    let a = Gateway::start_on(&servers.config_a, shared.clone()).await;
+    let doomed = Mortal::start(&servers.config_b, shared.clone());
+    let c = Gateway::start_on(&servers.config_b, shared).await;
+    wait_until("all are alive", || c.metric("holdfast_nodes") == Some(3.0)).await;
+    let mut client = a.client();
+    client.initialize("2025-11-25").await;
+    let mut through_doomed = doomed.client();
+    (through_doomed.session, through_doomed.version) = (client.session.clone(), client.version.clone());
+    let body = call(1);
+    let (mut stream, answer) = futures::join!(through_doomed.streamed(&body), async {
+        let answer = servers.a.take("tools/call").await;
+        answer.say_as("e-1", &step(1)).await;
+        answer
+    });
+    assert_eq!(stream.message().await["params"]["progress"], 1);
+    let position = stream.position.clone().unwrap();
+    let died = Instant::now();
+    doomed.kill();
+    let mut resumed = Stream::new(elsewhere(&client, &c).get(Some(&position)).await);
+    let again = servers.a.take("GET").await;
+    assert_eq!(again.asked.header("last-event-id"), "e-1");
+    let result = value!({ "jsonrpc": "2.0", "id": 1, "result": { "ok": true } });
+    again.say_as("e-2", &step(2)).await;
+    again.say_as("e-3", &result).await;
+    let rest = resumed.rest().await;
+    assert_eq!((steps(&rest), rest.last()), (vec![2], Some(&result)));
+    assert!(died.elapsed() < SOON, "{:?}", died.elapsed());
+    assert_eq!(servers.only_a("tools/call"), 1, "it is never run twice");
+    wait_until("the dead node's relay is let go", || answer.is_closed()).await;
+}
+
+#[tokio::test]
+async fn an_http_sse_session_has_its_server_where_it_was_initialized() {
+    let Pair { servers, a, b, .. } = Pair::start(&[]).await;
+    let client = a.client();
+    let mut stream = Stream::new(client.sse().await);
+    let endpoint = String::from_utf8(stream.event().await.unwrap().data.unwrap().to_vec()).unwrap();
+    let params = value!({ "protocolVersion": "2024-11-05", "capabilities": {},
+        "clientInfo": { "name": "old", "version": "1" } });
+    let initialize = request(0, "initialize", &params).to_string();
+    assert_eq!(b.client().ask("POST", &endpoint, &POST, &initialize).await.status, 202);
+    assert_eq!(stream.message().await["id"], 0);
+    let own = servers.b.take("GET").await;
+    own.say(&step(7)).await;
+    assert_eq!(stream.message().await["params"]["progress"], 7, "its own stream is read from there");
+    assert_eq!(client.ask("POST", &endpoint, &POST, &call(1).to_string()).await.status, 202);
+    servers.b.take("tools/call").await.finish().await;
+    assert_eq!(stream.message().await["result"]["ok"], true);
+    assert_eq!(servers.a.upstream.count(|asked| asked.rpc() == "tools/call"), 0);
+}
+
+#[tokio::test]
+async fn p7_without_the_bus_only_what_needs_another_nodes_server_is_refused() {
+    let servers = Sidecars::start(&[]).await;
+    let (shared, faults) = faulty(Shared::memory(&servers.config_a));
+    let a = Gateway::start_on(&servers.config_a, shared.clone()).await;
+    let b = Gateway::start_on(&servers.config_b, shared).await;
+    let mut client = a.client();
+    client.initialize("2025-11-25").await;
+    let through_b = elsewhere(&client, &b);
+    Faults::set(&faults.cut, true);
+    let asked = Instant::now();
+    let refused = through_b.posted(&call(1)).await;
+    assert_eq!((refused.status, refused.code()), (502, -32000));
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    let body = call(2);
+    let (reply, ()) = futures::join!(client.posted(&body), async {
+        servers.a.take("tools/call").await.finish().await;
+    });
+    assert_eq!(reply.status, 200, "{reply:?}");
+    Faults::set(&faults.cut, false);
+    let body = call(3);
+    let (reply, ()) = futures::join!(through_b.posted(&body), async {
+        servers.a.take("tools/call").await.finish().await;
+    });
+    assert_eq!(reply.status, 200, "the session was not given up: {reply:?}");
+    assert_eq!(servers.only_a("tools/call"), 2);
+    assert_eq!(b.metric("holdfast_upstream_sessions_lost_total"), Some(0.0));
 }
 
 #[tokio::test]
