@@ -27,9 +27,9 @@ pub struct RelayAsk {
 /// What the far end is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayStep {
-    /// A request for that server, all but its body. Whatever happens, it is over after `lifetime`. It
-    /// does not run yet.
-    Open { server: ServerName, lifetime: Option<Duration>, head: Payload },
+    /// A request for that server, all but its body, which comes in so many pieces. Whatever happens, it is
+    /// over after `lifetime`. It does not run yet.
+    Open { server: ServerName, lifetime: Option<Duration>, pieces: u64, head: Payload },
     /// A piece of the request's body, counted from 1.
     Piece { number: u64, bytes: Payload },
     /// The next part of the response, counted from 1, which is its head. Asking for the first one runs the

@@ -30,7 +30,7 @@ struct Asked {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 enum Step {
-    Open { server: String, lifetime_ms: Option<u64> },
+    Open { server: String, lifetime_ms: Option<u64>, pieces: u64 },
     Piece { number: u64 },
     Want { number: u64, within_ms: u64 },
     Hold,
@@ -60,8 +60,9 @@ enum Refusal {
 pub(super) fn encode_ask(ask: &RelayAsk) -> Bytes {
     let none = Payload::new();
     let (step, payload) = match &ask.step {
-        RelayStep::Open { server, lifetime, head } => {
-            (Step::Open { server: server.to_string(), lifetime_ms: lifetime.map(milliseconds) }, head)
+        RelayStep::Open { server, lifetime, pieces, head } => {
+            let (server, lifetime_ms) = (server.to_string(), lifetime.map(milliseconds));
+            (Step::Open { server, lifetime_ms, pieces: *pieces }, head)
         }
         RelayStep::Piece { number, bytes } => (Step::Piece { number: *number }, bytes),
         RelayStep::Want { number, within } => {
@@ -77,9 +78,10 @@ pub(super) fn encode_ask(ask: &RelayAsk) -> Bytes {
 pub(super) fn decode_ask(bytes: &Bytes) -> Option<RelayAsk> {
     let (Asked { from, relay, step }, payload) = decode(bytes)?;
     let step = match step {
-        Step::Open { server, lifetime_ms } => RelayStep::Open {
+        Step::Open { server, lifetime_ms, pieces } => RelayStep::Open {
             server: ServerName::parse(&server).ok()?,
             lifetime: lifetime_ms.map(Duration::from_millis),
+            pieces,
             head: payload,
         },
         Step::Piece { number } => RelayStep::Piece { number, bytes: payload },
@@ -162,9 +164,10 @@ mod tests {
 
     fn step() -> impl Strategy<Value = RelayStep> {
         prop_oneof![
-            (any::<Option<u32>>(), payload()).prop_map(|(ms, head)| RelayStep::Open {
+            (any::<Option<u32>>(), any::<u64>(), payload()).prop_map(|(ms, pieces, head)| RelayStep::Open {
                 server: ServerName::parse("files").unwrap(),
                 lifetime: ms.map(|ms| Duration::from_millis(ms.into())),
+                pieces,
                 head
             }),
             (any::<u64>(), payload()).prop_map(|(number, bytes)| RelayStep::Piece { number, bytes }),

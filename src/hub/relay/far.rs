@@ -35,9 +35,10 @@ pub(super) fn serve(relays: &Relays, relayed: Relayed) {
     let Relayed { ask: RelayAsk { step, .. }, answer } = relayed;
     let opened = match step {
         RelayStep::Open { .. } if served.len() >= SERVED_MAX => Err(RelayRefusal::Full),
-        RelayStep::Open { server, lifetime, head } => {
+        RelayStep::Open { server, lifetime, pieces, head } => {
             let own = lock(&relays.inner.pinned).get(&server).cloned().ok_or(RelayRefusal::NoServer);
-            own.and_then(|own| Far::open(relays, id, &own, lifetime.map(|left| Instant::now() + left), &head))
+            let deadline = lifetime.map(|lifetime| Instant::now() + lifetime);
+            own.and_then(|own| Far::open(relays, id, own, pieces, deadline, &head))
         }
         RelayStep::Drop => {
             let _ = answer.send(RelayAnswer::Taken);
@@ -94,6 +95,8 @@ impl Drop for Seat {
 struct Far {
     seat: Seat,
     own: Own,
+    /// Of the request's body.
+    pieces: u64,
     method: Method,
     headers: HeaderMap,
     deadline: Option<Instant>,
@@ -110,7 +113,8 @@ impl Far {
     fn open(
         relays: &Relays,
         id: RelayId,
-        own: &Own,
+        own: Own,
+        pieces: u64,
         deadline: Option<Instant>,
         head: &[u8],
     ) -> Result<(Self, mpsc::Sender<Relayed>), RelayRefusal> {
@@ -121,7 +125,7 @@ impl Far {
         let gauge = relays.inner.metrics.relay(RelaySide::Served);
         let seat = Seat { relays: relays.clone(), id, bytes: 0, will_end, _gauge: gauge };
         let (send, steps) = mpsc::channel(STEPS_MAX);
-        Ok((Self { seat, own: own.clone(), method, headers, deadline, steps }, send))
+        Ok((Self { seat, own, pieces, method, headers, deadline, steps }, send))
     }
 
     async fn run(mut self) {
@@ -144,20 +148,20 @@ impl Far {
     /// The request's whole body, and who asks for the first part of the response: from then on it runs.
     async fn receive(&mut self) -> Option<(Bytes, Wanted)> {
         let mut body = BytesMut::new();
-        let mut pieces = 0;
+        let mut taken = 0;
         loop {
             let (step, answer) = self.next_step().await?;
-            let taken = match step {
-                RelayStep::Piece { number, bytes } if number == pieces + 1 => {
-                    pieces = number;
+            let outcome = match step {
+                RelayStep::Piece { number, bytes } if number == taken + 1 && number <= self.pieces => {
+                    taken = number;
                     let room = self.seat.take(bytes.len());
                     body.extend_from_slice(&bytes);
                     room
                 }
-                RelayStep::Piece { number, .. } if number <= pieces => Ok(()),
+                RelayStep::Piece { number, .. } if number <= taken => Ok(()),
                 RelayStep::Piece { .. } => Err(RelayRefusal::OutOfOrder),
                 RelayStep::Open { .. } | RelayStep::Hold => Ok(()),
-                RelayStep::Want { number: 1, within } => {
+                RelayStep::Want { number: 1, within } if taken == self.pieces => {
                     return Some((body.freeze(), Wanted::now(answer, within)));
                 }
                 RelayStep::Want { .. } => Err(RelayRefusal::OutOfOrder),
@@ -166,8 +170,8 @@ impl Far {
                     return None;
                 }
             };
-            let _ = answer.send(taken.map_or_else(RelayAnswer::Refused, |()| RelayAnswer::Taken));
-            taken.ok()?;
+            let _ = answer.send(outcome.map_or_else(RelayAnswer::Refused, |()| RelayAnswer::Taken));
+            outcome.ok()?;
         }
     }
 

@@ -64,7 +64,8 @@ pub(super) async fn carry(
     let wanted = unwanted.clone().drop_guard();
     let (send_head, first) = oneshot::channel();
     let (send_parts, parts) = mpsc::channel(PARTS_MAX);
-    let open = RelayStep::Open { server: server.clone(), lifetime, head };
+    let pieces = body.chunks(PIECE_BYTES_MAX).len() as u64;
+    let open = RelayStep::Open { server: server.clone(), lifetime, pieces, head };
     let ended = relays.inner.tasks.stopped();
     relays.inner.tasks.spawn(async move {
         let _gauge = near.relays.inner.metrics.relay(RelaySide::Asked);

@@ -121,8 +121,8 @@ pub(super) async fn ask(bus: &dyn Bus, to: &NodeId, relay: u64, step: RelayStep)
     bus.relay(to, RelayAsk { relay, step }, SOON).await.unwrap()
 }
 
-pub(super) fn opening(head: &'static [u8]) -> RelayStep {
-    RelayStep::Open { server: server(), lifetime: None, head: Bytes::from_static(head) }
+pub(super) fn opening(head: &'static [u8], pieces: u64) -> RelayStep {
+    RelayStep::Open { server: server(), lifetime: None, pieces, head: Bytes::from_static(head) }
 }
 
 /// So many bytes that no piece is like another.

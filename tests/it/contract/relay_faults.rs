@@ -53,10 +53,10 @@ pub(crate) async fn a_near_end_that_dies_is_not_waited_for(buses: &impl Joining)
     let (own, _, dropped) = endless();
     let (near, far) = ends(buses, own).await;
     let want = RelayStep::Want { number: 1, within: SOON };
-    assert_eq!(ask(&*near.bus, &far.node, 1, opening(b"POST")).await, RelayAnswer::Taken);
+    assert_eq!(ask(&*near.bus, &far.node, 1, opening(b"POST", 0)).await, RelayAnswer::Taken);
     assert!(matches!(ask(&*near.bus, &far.node, 1, want).await, RelayAnswer::Part { number: 1, .. }));
     assert_eq!(
-        ask(&*near.bus, &far.node, 2, opening(b"POST")).await,
+        ask(&*near.bus, &far.node, 2, opening(b"POST", 0)).await,
         RelayAnswer::Taken,
         "and one that begins"
     );
@@ -73,14 +73,17 @@ pub(crate) async fn steps_that_are_missing_end_it_and_repeated_ones_do_no_harm(b
     let want = |number| RelayStep::Want { number, within: SOON };
     let refused = RelayAnswer::Refused;
     assert_eq!(ask(bus, to, 1, want(1)).await, refused(RelayRefusal::Unknown));
-    ask(bus, to, 1, opening(b"POST")).await;
+    ask(bus, to, 1, opening(b"POST", 2)).await;
     assert_eq!(ask(bus, to, 1, piece(2)).await, refused(RelayRefusal::OutOfOrder), "a lost piece");
     assert_eq!(ask(bus, to, 1, want(1)).await, refused(RelayRefusal::Unknown), "it is over");
-    ask(bus, to, 2, opening(b"POST")).await;
+    ask(bus, to, 2, opening(b"POST", 0)).await;
     assert_eq!(ask(bus, to, 2, want(2)).await, refused(RelayRefusal::OutOfOrder));
+    ask(bus, to, 6, opening(b"POST", 2)).await;
+    assert_eq!(ask(bus, to, 6, piece(1)).await, RelayAnswer::Taken);
+    assert_eq!(ask(bus, to, 6, want(1)).await, refused(RelayRefusal::OutOfOrder), "the last one is missing");
     assert_eq!(own.runs(), 0, "nothing ran by half");
     for _ in 0..2 {
-        assert_eq!(ask(bus, to, 3, opening(b"POST\nx-asked:1")).await, RelayAnswer::Taken);
+        assert_eq!(ask(bus, to, 3, opening(b"POST\nx-asked:1", 1)).await, RelayAnswer::Taken);
         assert_eq!(ask(bus, to, 3, piece(1)).await, RelayAnswer::Taken);
     }
     let head = ask(bus, to, 3, want(1)).await;
@@ -97,9 +100,10 @@ pub(crate) async fn steps_that_are_missing_end_it_and_repeated_ones_do_no_harm(b
     assert_eq!(ask(bus, to, 3, RelayStep::Drop).await, RelayAnswer::Taken, "also of what is over");
     assert_eq!(own.runs(), 1);
     let other = ServerName::parse("other").unwrap();
-    let open = RelayStep::Open { server: other, lifetime: None, head: Bytes::from_static(b"POST") };
+    let open =
+        RelayStep::Open { server: other, lifetime: None, pieces: 0, head: Bytes::from_static(b"POST") };
     assert_eq!(ask(bus, to, 4, open).await, refused(RelayRefusal::NoServer));
-    assert_eq!(ask(bus, to, 5, opening(b"\xff")).await, refused(RelayRefusal::Unreadable));
+    assert_eq!(ask(bus, to, 5, opening(b"\xff", 0)).await, refused(RelayRefusal::Unreadable));
     assert_eq!(far.open(), [0.0, 0.0]);
 }
 
