@@ -14,7 +14,7 @@ use super::shared::Shared;
 use crate::config::{Config, DrainConfig};
 use crate::domain::{Entropy, InvalidId, NodeId};
 use crate::edge;
-use crate::hub::{Hub, Parts};
+use crate::hub::{Hub, Parts, Relays};
 use crate::lifecycle::{Ending, Lifecycle, Phase, Tasks};
 use crate::telemetry::Metrics;
 use crate::upstream::HttpClient;
@@ -182,13 +182,17 @@ impl Gateway {
     ) -> Result<(Self, edge::Routes), StartError> {
         let Surroundings { node, client, tasks, entropy, address } = surroundings;
         let lifecycle = Lifecycle::new();
+        let metrics = Metrics::new();
+        let relays = Relays::new(node.clone(), shared.bus.clone(), tasks.clone(), metrics.clone());
+        let servers = settings::servers(config, &client, &node, &relays)?;
         let hub = Hub::start(Parts {
             config: settings::hub(config),
             node,
             store: shared.store,
             bus: shared.bus,
-            servers: settings::servers(config, &client)?,
-            metrics: Metrics::new(),
+            relays,
+            servers,
+            metrics,
             tasks: tasks.clone(),
             entropy,
         });

@@ -12,9 +12,9 @@ use crate::config::{
     AllowedHosts, AllowedOrigins, Answers, Bus, Config, Era, LogFormat, NatsConfig, RedisConfig,
     ServerConfig, SessionMode, State,
 };
-use crate::domain::{InvalidId, ServerName};
+use crate::domain::{InvalidId, NodeId, ServerName};
 use crate::hub::{
-    AnswerPolicy, Buffer, LeaveConfig, RequestsConfig, Server, Servers, SessionPolicy, StreamsConfig,
+    AnswerPolicy, Buffer, LeaveConfig, Relays, RequestsConfig, Server, Servers, SessionPolicy, StreamsConfig,
 };
 use crate::ports::{Bounds, LogBounds};
 use crate::upstream::{EraPolicy, HttpClient, HttpConfig, Upstream};
@@ -115,8 +115,13 @@ pub(super) fn http_client(config: &Config) -> HttpConfig {
     }
 }
 
-/// The servers that are offered. `state: none` makes every one stateless.
-pub(super) fn servers(config: &Config, client: &HttpClient) -> Result<Servers, InvalidId> {
+/// The servers that are offered by `node`. `state: none` makes every one stateless.
+pub(super) fn servers(
+    config: &Config,
+    client: &HttpClient,
+    node: &NodeId,
+    relays: &Relays,
+) -> Result<Servers, InvalidId> {
     let mut servers = Vec::new();
     for (name, own) in &config.servers {
         let requests = requests(config, Some(own));
@@ -134,12 +139,19 @@ pub(super) fn servers(config: &Config, client: &HttpClient) -> Result<Servers, I
             reconnect_delay_max: config.upstream.reconnect_delay_max,
             timeout: requests.timeout,
             close_timeout: config.upstream.close_timeout,
+            pinned_to: own.pinned.then(|| node.clone()),
         };
         // A URL that the configuration took is a URI: both follow RFC 3986 here.
         let uri = Uri::try_from(own.upstream.reveal().as_str()).map_err(|_| InvalidId)?;
+        let server = ServerName::parse(name)?;
+        let client = if own.pinned {
+            relays.pin(server.clone(), uri.clone(), client.clone(), requests.timeout_max)
+        } else {
+            client.clone()
+        };
         servers.push(Server {
-            name: ServerName::parse(name)?,
-            upstream: Upstream::new(&format!("{name} at {}", own.upstream), uri, client.clone(), upstream),
+            name: server,
+            upstream: Upstream::new(&format!("{name} at {}", own.upstream), uri, client, upstream),
             answers: match own.answers {
                 Answers::Auto => AnswerPolicy::Auto,
                 Answers::Json => AnswerPolicy::Json,

@@ -173,6 +173,13 @@ fn server(s: &mut Section<'_, '_>) -> Option<ServerConfig> {
         SessionMode::Stateful,
         "`stateless` gives legacy clients no session id; each request stands alone.",
     );
+    let pinned = s.switch(
+        "pinned",
+        false,
+        "`on` if the address leads to a server of each node's own, such as a sidecar container of its pod: a \
+         session's requests then go to the node that opened it, over the `bus`. A session whose node is gone \
+         is opened anew at the server of another.",
+    );
     let timeout = s.duration_instead_of(
         "timeout",
         "requests.timeout",
@@ -186,7 +193,7 @@ fn server(s: &mut Section<'_, '_>) -> Option<ServerConfig> {
         "For a server whose calls may run longer, or must end sooner, than those of the others.",
     );
     let upstream = UpstreamUrl::new(upstream?);
-    Some(ServerConfig { upstream, era, answers, sessions, timeout, timeout_max })
+    Some(ServerConfig { upstream, era, answers, sessions, pinned, timeout, timeout_max })
 }
 
 fn check_timeouts(

@@ -207,6 +207,8 @@ pub struct ServerConfig {
     pub era: Era,
     pub answers: Answers,
     pub sessions: SessionMode,
+    /// Each node has a server of its own behind the address.
+    pub pinned: bool,
     /// In place of `requests.timeout`.
     pub timeout: Option<Duration>,
     /// In place of `requests.timeout_max`.

@@ -1,6 +1,6 @@
 //! Sessions: one legacy client's conversation with one server.
 
-use super::id::{Principal, ServerName, SessionId};
+use super::id::{NodeId, Principal, ServerName, SessionId};
 
 /// How the client reaches the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,6 +65,9 @@ pub struct UpstreamHandle {
     pub generation: u64,
     /// The upstream's `Mcp-Session-Id`; absent if it keeps no sessions.
     pub session: Option<String>,
+    /// The node whose own server has the session, where each node has one (`pinned`); absent where every
+    /// node reaches it.
+    pub node: Option<NodeId>,
     /// The revision the upstream answered with: its `MCP-Protocol-Version`.
     pub protocol_version: String,
 }

@@ -139,10 +139,10 @@ impl Hub {
         self.inner.metrics.exchanges() == 0
     }
 
-    /// Whether no request runs and no stream is open here.
+    /// Whether no request runs and no stream is open here, and no request of another node's session.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.stream_count() == 0 && self.runs_nothing()
+        self.stream_count() == 0 && self.runs_nothing() && self.inner.relays.answers_nothing()
     }
 
     /// Sessions that live in this process end with it: their upstreams are told.

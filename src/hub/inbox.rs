@@ -34,7 +34,11 @@ impl Hub {
             tokio::select! {
                 // First: what was lost is looked for at once, however much comes in.
                 biased;
-                Ok(()) = inbox.missed.changed() => self.inner.resync.notify_one(),
+                Ok(()) = inbox.missed.changed() => {
+                    self.inner.nodes.doubt();
+                    self.inner.resync.notify_one();
+                }
+                Some(relayed) = inbox.relays.recv() => self.inner.relays.serve(relayed),
                 parcel = inbox.messages.recv() => match parcel {
                     Some(parcel) => {
                         if self.inner.mail.arrived(&parcel) == Arrival::AfterGap {

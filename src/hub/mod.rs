@@ -26,6 +26,7 @@ mod passing;
 mod post;
 mod pump;
 mod registry;
+mod relay;
 mod reopen;
 mod resync;
 mod server;
@@ -51,6 +52,7 @@ pub use operate::{Audience, Inspected, Published, Query, SeenStream};
 pub use outlet::Buffer;
 pub use passing::PassingBody;
 pub use post::{Form, Reply};
+pub use relay::Relays;
 pub use server::{AnswerPolicy, Server, Servers, SessionPolicy};
 
 use crate::domain::{Entropy, Limit, NodeId, Principal, RequestId, StreamId, StreamKind};
@@ -140,7 +142,8 @@ struct Inner {
     store: Arc<dyn SessionStore>,
     bus: Arc<dyn Bus>,
     mail: mail::Mail,
-    nodes: nodes::Nodes,
+    nodes: Arc<nodes::Nodes>,
+    relays: Relays,
     /// Asks for a look at all streams: something may have been missed.
     resync: tokio::sync::Notify,
     /// The store's time in ms when hints were last looked for because some may have been lost.
@@ -168,6 +171,8 @@ pub struct Parts {
     pub node: NodeId,
     pub store: Arc<dyn SessionStore>,
     pub bus: Arc<dyn Bus>,
+    /// Over the same bus, for the same node.
+    pub relays: Relays,
     pub servers: Servers,
     pub metrics: Metrics,
     pub tasks: Tasks,
@@ -185,7 +190,8 @@ impl Hub {
             farewells: farewell::Farewells::new(&parts.servers),
             config: parts.config,
             mail: mail::Mail::new(parts.node.clone(), parts.bus.clone()),
-            nodes: nodes::Nodes::default(),
+            nodes: parts.relays.nodes(),
+            relays: parts.relays,
             resync: tokio::sync::Notify::new(),
             hints_looked_ms: AtomicU64::new(0),
             node: parts.node,

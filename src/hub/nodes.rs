@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Hub;
@@ -30,6 +31,7 @@ const DEAD_FOR: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
     known: Mutex<Known>,
+    doubts: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +91,9 @@ impl Nodes {
         known.store_time = Some((beat.now_ms, now));
         let alive: BTreeSet<_> = beat.alive.iter().cloned().collect();
         let gone: Vec<_> = known.alive.difference(&alive).cloned().collect();
+        if !gone.is_empty() {
+            self.doubt();
+        }
         for node in gone {
             known.missing.entry(node).or_insert(now);
         }
@@ -119,6 +124,18 @@ impl Nodes {
         let mut known = self.lock();
         known.missing.remove(node);
         known.dead.insert(node.clone(), Instant::now());
+        drop(known);
+        self.doubt();
+    }
+
+    /// Messages between nodes may have been lost.
+    pub(super) fn doubt(&self) {
+        self.doubts.notify_waiters();
+    }
+
+    /// Waits until a node is missing or dead, or messages may have been lost.
+    pub(super) async fn doubted(&self) {
+        self.doubts.notified().await;
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Known> {

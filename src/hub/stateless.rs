@@ -87,7 +87,7 @@ impl Hub {
 }
 
 fn without_session(version: LegacyVersion) -> UpstreamHandle {
-    UpstreamHandle { generation: 0, session: None, protocol_version: version.as_str().to_owned() }
+    UpstreamHandle { generation: 0, session: None, node: None, protocol_version: version.as_str().to_owned() }
 }
 
 /// What servers answer to a request that lacks its session (L24).

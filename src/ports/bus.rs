@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::PortFuture;
+use super::{PortFuture, RelayAnswer, RelayAsk, Relayed};
 use crate::domain::{Event, Fence, NodeId, Payload, RequestId, ServerName, SessionId, StreamKey};
 
 /// An envelope on its way. Its number shows the receiver what it missed.
@@ -82,6 +82,8 @@ pub enum BusError {
 #[derive(Debug)]
 pub struct Inbox {
     pub messages: mpsc::Receiver<Parcel>,
+    /// Steps of relays, which wait for an answer. One that finds it full is lost, and asked again.
+    pub relays: mpsc::Receiver<Relayed>,
     /// Changes whenever messages may have been lost: drop caches, re-read what is held (resync).
     pub missed: tokio::sync::watch::Receiver<u64>,
 }
@@ -101,4 +103,14 @@ pub trait Bus: Send + Sync + Debug + 'static {
     /// Asks whether a node's process answers, for at most `patience`. It tells of the process and
     /// of the way to it, not of what its inbox holds.
     fn ping<'a>(&'a self, node: &'a NodeId, patience: Duration) -> PortFuture<'a, Result<(), BusError>>;
+
+    /// Asks a node for one step of a relay, and returns its answer, at most `patience` later. Without an
+    /// answer the step may have been taken all the same, but for [`BusError::NoResponders`] and
+    /// [`BusError::TooLarge`]. A payload of 48 KiB is never too large.
+    fn relay<'a>(
+        &'a self,
+        to: &'a NodeId,
+        ask: RelayAsk,
+        patience: Duration,
+    ) -> PortFuture<'a, Result<RelayAnswer, BusError>>;
 }

@@ -4,6 +4,7 @@
 mod bus;
 mod inspect;
 mod node;
+mod relay;
 mod store;
 
 use std::future::Future;
@@ -12,6 +13,7 @@ use std::pin::Pin;
 pub use bus::{Bus, BusError, Envelope, Inbox, Lane, Parcel, Takeover};
 pub use inspect::{Inspected, SEEN_EVENTS, SeenStream};
 pub use node::{Beat, Lease, SeenNode};
+pub use relay::{RelayAnswer, RelayAsk, RelayId, RelayRefusal, RelayStep, Relayed};
 pub use store::{
     Append, Appended, Attach, Attached, Begin, Begun, Bounds, CloseIf, Closed, Durability, LogBounds, Mark,
     Opened, Page, Producer, Query, Reader, SessionStore, Steal, Stolen, StoreError, Tail, Updated,

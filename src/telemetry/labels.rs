@@ -76,6 +76,28 @@ pub enum ExchangeEnd {
     ClientGone,
 }
 
+/// Which end of a relay this node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelaySide {
+    /// It asks: another node holds the session.
+    Asked,
+    /// It holds the session, and speaks with its own server for another node.
+    Served,
+}
+
+/// How a relay ended, as the node saw it that asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayEnd {
+    /// The whole response arrived.
+    Finished,
+    /// Nobody waited for the rest.
+    Dropped,
+    /// The node that holds the session is gone; the request did not run.
+    NodeGone,
+    /// No answer, no order, or no server there; the request may have run.
+    Failed,
+}
+
 /// Well or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -107,6 +129,8 @@ label!(ExchangeEnd {
     ClientGone => "client_gone",
 });
 label!(TakeoverEnd { Resumed => "resumed", Error => "error" });
+label!(RelaySide { Asked => "asked", Served => "served" });
+label!(RelayEnd { Finished => "finished", Dropped => "dropped", NodeGone => "node_gone", Failed => "failed" });
 label!(Outcome { Ok => "ok", Error => "error" });
 
 pub(super) const fn kind_label(kind: StreamKind) -> &'static str {

@@ -10,7 +10,8 @@ use prometheus::{
 };
 
 use super::labels::{
-    ExchangeEnd, Outcome, ResumeEnd, SessionEnd, StreamEnd, TakeoverEnd, kind_label, transport_label,
+    ExchangeEnd, Outcome, RelayEnd, RelaySide, ResumeEnd, SessionEnd, StreamEnd, TakeoverEnd, kind_label,
+    transport_label,
 };
 use crate::domain::{Limit, StreamKind, Transport};
 
@@ -56,6 +57,8 @@ struct Inner {
     node_deaths: IntCounter,
     resumes: IntCounterVec,
     takeovers: IntCounterVec,
+    relays: IntGaugeVec,
+    relays_ended: IntCounterVec,
     exchanges: IntGauge,
     exchange_seconds: HistogramVec,
     json_answers: IntCounter,
@@ -118,6 +121,19 @@ impl Metrics {
             takeovers: counters(
                 "holdfast_takeovers_total",
                 "Requests of dead nodes that this one took over, by what could be done.",
+                "outcome",
+            ),
+            relays: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("holdfast_relays", "Exchanges with servers that one node has, open now."),
+                    &["side"],
+                )
+                .expect("a valid metric"),
+            ),
+            relays_ended: counters(
+                "holdfast_relays_ended_total",
+                "Exchanges with another node's server, by how they ended.",
                 "outcome",
             ),
             resumes: counters("holdfast_resumes_total", "Resumes with Last-Event-ID, by outcome.", "outcome"),
@@ -193,6 +209,12 @@ impl Metrics {
         }
         for kind in [StreamKind::Get, StreamKind::Post, StreamKind::HttpSse] {
             self.inner.streams.with_label_values(&[kind_label(kind)]);
+        }
+        for side in [RelaySide::Asked, RelaySide::Served] {
+            self.inner.relays.with_label_values(&[side.label()]);
+        }
+        for end in [RelayEnd::Finished, RelayEnd::Dropped, RelayEnd::NodeGone, RelayEnd::Failed] {
+            self.inner.relays_ended.with_label_values(&[end.label()]);
         }
         for transport in [Transport::Streamable, Transport::HttpSse] {
             self.inner.sessions_opened.with_label_values(&[transport_label(transport)]);
@@ -287,6 +309,15 @@ impl Metrics {
 
     pub fn took_over(&self, end: TakeoverEnd) {
         self.inner.takeovers.with_label_values(&[end.label()]).inc();
+    }
+
+    #[must_use]
+    pub fn relay(&self, side: RelaySide) -> Gauged {
+        Gauged::new(self.inner.relays.with_label_values(&[side.label()]))
+    }
+
+    pub fn relayed(&self, end: RelayEnd) {
+        self.inner.relays_ended.with_label_values(&[end.label()]).inc();
     }
 
     pub fn exchanged(&self, end: ExchangeEnd, took: Duration) {

@@ -22,7 +22,8 @@ use super::received::Received;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A way to upstreams other than the network: to a server in the same process, as simulations have it.
+/// A way to upstreams other than the network: through the node that a request's extension names, or to a
+/// server in the same process, as simulations have it.
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Sends a request, and answers once the response's head is there.
     fn send(&self, request: Request<Full<Bytes>>) -> BoxFuture<'_, Result<Response<Received>, BoxError>>;
@@ -78,7 +79,7 @@ impl HttpClient {
         Ok(Self { way: Way::Network(Arc::new(Network { http1, http2: Http2::new(either, config) })) })
     }
 
-    /// One that never touches the network.
+    /// One that goes another way.
     #[must_use]
     pub fn within(transport: Arc<dyn Transport>) -> Self {
         Self { way: Way::Within(transport) }

@@ -72,6 +72,7 @@ impl Streamable {
             return Ok(Opened {
                 handle: Some(UpstreamHandle {
                     generation,
+                    node: self.inner.config.pinned_to.clone().filter(|_| session.is_some()),
                     session,
                     protocol_version: initialized.protocol_version,
                 }),

@@ -17,7 +17,7 @@ use super::era::{EraCache, EraPolicy};
 use super::error::Error;
 use super::http_client::{BoxError, HttpClient};
 use super::received::Received;
-use crate::domain::UpstreamHandle;
+use crate::domain::{NodeId, UpstreamHandle};
 
 pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -42,6 +42,9 @@ pub struct Config {
     pub timeout: Duration,
     /// For ending a session.
     pub close_timeout: Duration,
+    /// This node, if only it reaches the sessions that it opens: their requests carry the id of the node
+    /// that opened them as an extension, for the [`super::Transport`].
+    pub pinned_to: Option<NodeId>,
 }
 
 /// A cloneable handle on one upstream.
@@ -205,6 +208,9 @@ impl Streamable {
         let Some(handle) = handle else { return request };
         if let Some(session) = &handle.session {
             request = request.header(SESSION_ID, session.as_str());
+        }
+        if let Some(node) = &handle.node {
+            request = request.extension(node.clone());
         }
         match HeaderValue::from_str(&handle.protocol_version) {
             Ok(version) => request.header(PROTOCOL_VERSION, version),

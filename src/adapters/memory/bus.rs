@@ -7,10 +7,10 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::domain::NodeId;
-use crate::ports::{Bus, BusError, Inbox, Parcel, PortFuture};
+use crate::ports::{Bus, BusError, Inbox, Parcel, PortFuture, RelayAnswer, RelayAsk, Relayed};
 
 /// Joins the nodes of one process.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub struct MemoryBus {
 #[derive(Debug)]
 struct Seat {
     messages: mpsc::Sender<Parcel>,
+    relays: mpsc::Sender<Relayed>,
     missed: watch::Sender<u64>,
 }
 
@@ -33,6 +34,13 @@ impl Seat {
                 self.missed.send_modify(|missed| *missed += 1);
                 BusError::Full
             }
+            TrySendError::Closed(_) => BusError::NoResponders,
+        })
+    }
+
+    fn hand_step(&self, step: Relayed) -> Result<(), BusError> {
+        self.relays.try_send(step).map_err(|error| match error {
+            TrySendError::Full(_) => BusError::Full,
             TrySendError::Closed(_) => BusError::NoResponders,
         })
     }
@@ -87,9 +95,10 @@ impl Bus for MemoryBus {
     fn open_inbox<'a>(&'a self, node: &'a NodeId) -> PortFuture<'a, Result<Inbox, BusError>> {
         Box::pin(async move {
             let (messages, inbox) = mpsc::channel(self.inbox_max);
+            let (relays, relays_inbox) = mpsc::channel(self.inbox_max);
             let (missed, missed_inbox) = watch::channel(0);
-            self.seats_mut().insert(node.clone(), Seat { messages, missed });
-            Ok(Inbox { messages: inbox, missed: missed_inbox })
+            self.seats_mut().insert(node.clone(), Seat { messages, relays, missed });
+            Ok(Inbox { messages: inbox, relays: relays_inbox, missed: missed_inbox })
         })
     }
 
@@ -108,6 +117,25 @@ impl Bus for MemoryBus {
         Box::pin(async move {
             let open = self.seats().get(node).is_some_and(|seat| !seat.messages.is_closed());
             if open { Ok(()) } else { Err(BusError::NoResponders) }
+        })
+    }
+    fn relay<'a>(
+        &'a self,
+        to: &'a NodeId,
+        ask: RelayAsk,
+        patience: Duration,
+    ) -> PortFuture<'a, Result<RelayAnswer, BusError>> {
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            let handed = self
+                .seats()
+                .get(to)
+                .map_or(Err(BusError::NoResponders), |seat| seat.hand_step(Relayed { ask, answer }));
+            handed?;
+            match tokio::time::timeout(patience, answered).await {
+                Ok(Ok(answer)) => Ok(answer),
+                Ok(Err(_)) | Err(_) => Err(BusError::Unavailable),
+            }
         })
     }
 }

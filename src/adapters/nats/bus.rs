@@ -3,16 +3,21 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::connection::State;
-use async_nats::{Client, Message, PublishErrorKind, Request, RequestErrorKind, Subscriber};
+use async_nats::{Client, Message, PublishErrorKind, Request, RequestErrorKind, Subject, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
-use tokio::sync::{mpsc, watch};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connect::{Config, ConnectError, connect};
+use super::relay::{decode_answer, decode_ask, encode_answer, encode_ask};
 use super::seldom::Seldom;
 use super::wire::{decode, encode};
 use crate::domain::NodeId;
-use crate::ports::{Bus, BusError, Inbox, Lane, Parcel, PortFuture};
+use crate::ports::{
+    Bus, BusError, Inbox, Lane, Parcel, PortFuture, RelayAnswer, RelayAsk, RelayRefusal, Relayed,
+};
 
 /// What was on its way for longer is dropped: it waited in a client that was away. It is long because
 /// clocks of nodes differ: one that is ahead by more than this hears nothing of the others, says so,
@@ -50,6 +55,10 @@ impl NatsBus {
         format!("{}.ping.{node}", self.prefix)
     }
 
+    fn relays_of(&self, node: &NodeId) -> String {
+        format!("{}.relay.{node}", self.prefix)
+    }
+
     fn to_all(&self) -> String {
         format!("{}.all", self.prefix)
     }
@@ -78,39 +87,77 @@ impl NatsBus {
     }
 
     async fn open_now(&self, node: &NodeId) -> Result<Inbox, BusError> {
-        let direct = self.subscribe(self.inbox_of(node)).await?;
-        let all = self.subscribe(self.to_all()).await?;
-        let pings = self.subscribe(self.ping_of(node)).await?;
+        let subjects = Subjects {
+            direct: self.subscribe(self.inbox_of(node)).await?,
+            all: self.subscribe(self.to_all()).await?,
+            relays: self.subscribe(self.relays_of(node)).await?,
+            pings: self.subscribe(self.ping_of(node)).await?,
+        };
         let (send, messages) = mpsc::channel(self.inbox_max);
+        let (steps, relays) = mpsc::channel(self.inbox_max);
         let post = Post {
             own: node.clone(),
             inbox: send,
+            steps,
             missed: self.missed.clone(),
             late: Seldom::default(),
             unread: Seldom::default(),
         };
         #[expect(clippy::disallowed_methods, reason = "it ends when its inbox is dropped")]
-        tokio::spawn(post.receive(direct, all, pings, self.client.clone()));
+        tokio::spawn(post.receive(subjects, self.client.clone()));
         // The server does what a client says in order: once this comes back, the subscriptions stand.
         self.ping_now(node, self.timeout).await?;
-        Ok(Inbox { messages, missed: self.missed.subscribe() })
+        Ok(Inbox { messages, relays, missed: self.missed.subscribe() })
     }
 
     async fn ping_now(&self, node: &NodeId, patience: Duration) -> Result<(), BusError> {
-        let request = Request::new().payload(Bytes::new()).timeout(Some(patience));
-        let asked = self.connected()?.send_request(self.ping_of(node), request);
+        self.ask(self.ping_of(node), Bytes::new(), patience).await.map(|_| ())
+    }
+
+    async fn relay_now(
+        &self,
+        node: &NodeId,
+        ask: &RelayAsk,
+        patience: Duration,
+    ) -> Result<RelayAnswer, BusError> {
+        let answer = self.ask(self.relays_of(node), encode_ask(ask), patience).await?;
+        if answer.is_empty() { Err(BusError::Unavailable) } else { Ok(decode_answer(&answer)) }
+    }
+
+    async fn ask(&self, subject: String, payload: Bytes, patience: Duration) -> Result<Bytes, BusError> {
+        let request = Request::new().payload(payload).timeout(Some(patience));
+        let asked = self.connected()?.send_request(subject, request);
         match tokio::time::timeout(patience, asked).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => Err(BusError::NoResponders),
-            Ok(Err(_)) | Err(_) => Err(BusError::Unavailable),
+            Ok(Ok(answer)) => Ok(answer.payload),
+            Ok(Err(error)) => match error.kind() {
+                RequestErrorKind::NoResponders => Err(BusError::NoResponders),
+                RequestErrorKind::MaxPayloadExceeded => Err(BusError::TooLarge),
+                RequestErrorKind::TimedOut | RequestErrorKind::InvalidSubject | RequestErrorKind::Other => {
+                    Err(BusError::Unavailable)
+                }
+            },
+            Err(_) => Err(BusError::Unavailable),
         }
     }
 }
+
+/// What a node listens to.
+struct Subjects {
+    direct: Subscriber,
+    all: Subscriber,
+    relays: Subscriber,
+    pings: Subscriber,
+}
+
+/// An answer that is awaited, and where it goes. A step that is dropped has an empty one: the client of who
+/// asked would remember a question without an answer for ever.
+type Answering = BoxFuture<'static, (Subject, Option<RelayAnswer>)>;
 
 /// The receiving end of one node.
 struct Post {
     own: NodeId,
     inbox: mpsc::Sender<Parcel>,
+    steps: mpsc::Sender<Relayed>,
     missed: watch::Sender<u64>,
     late: Seldom,
     unread: Seldom,
@@ -118,13 +165,9 @@ struct Post {
 
 impl Post {
     /// Until the inbox is dropped, or the client is.
-    async fn receive(
-        self,
-        mut direct: Subscriber,
-        mut all: Subscriber,
-        mut pings: Subscriber,
-        client: Client,
-    ) {
+    async fn receive(self, subjects: Subjects, client: Client) {
+        let Subjects { mut direct, mut all, mut relays, mut pings } = subjects;
+        let mut answering = FuturesUnordered::new();
         loop {
             let (message, lane) = tokio::select! {
                 message = direct.next() => (message, Lane::Direct),
@@ -135,11 +178,36 @@ impl Post {
                     }
                     continue;
                 }
+                Some(step) = relays.next() => {
+                    answering.extend(self.take_step(step));
+                    continue;
+                }
+                Some(answered) = answering.next() => {
+                    let (reply, answer) = answered;
+                    let answer = answer.map_or_else(Bytes::new, |answer| encode_answer(&answer));
+                    let _ = client.publish(reply, answer).await;
+                    continue;
+                }
                 () = self.inbox.closed() => return,
             };
             let Some(message) = message else { return };
             self.take(&message, lane);
         }
+    }
+
+    /// Hands a relay's step over; one that finds no room is dropped, and asked again.
+    fn take_step(&self, message: Message) -> Option<Answering> {
+        let reply = message.reply?;
+        let Some(ask) = decode_ask(&message.payload) else {
+            if let Some(unsaid) = self.unread.again() {
+                tracing::warn!(subject = %message.subject, unsaid, "a relay's step can't be read");
+            }
+            let unreadable = RelayAnswer::Refused(RelayRefusal::Unreadable);
+            return Some(Box::pin(async move { (reply, Some(unreadable)) }));
+        };
+        let (answer, answered) = oneshot::channel();
+        let _ = self.steps.try_send(Relayed { ask, answer });
+        Some(Box::pin(async move { (reply, answered.await.ok()) }))
     }
 
     fn take(&self, message: &Message, lane: Lane) {
@@ -195,6 +263,15 @@ impl Bus for NatsBus {
 
     fn ping<'a>(&'a self, node: &'a NodeId, patience: Duration) -> PortFuture<'a, Result<(), BusError>> {
         Box::pin(self.ping_now(node, patience))
+    }
+
+    fn relay<'a>(
+        &'a self,
+        to: &'a NodeId,
+        ask: RelayAsk,
+        patience: Duration,
+    ) -> PortFuture<'a, Result<RelayAnswer, BusError>> {
+        Box::pin(async move { self.relay_now(to, &ask, patience).await })
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod bus;
 mod connect;
+mod relay;
 mod seldom;
 mod wire;
 

@@ -131,7 +131,9 @@ impl Parts {
                     }
                 }
                 "client" => session.client = Some(json::<StoredClient>(&fields.text()?)?.into()),
-                "upstream" => session.upstream = Some(json::<StoredUpstream>(&fields.text()?)?.into()),
+                "upstream" => {
+                    session.upstream = Some(json::<StoredUpstream>(&fields.text()?)?.try_into()?);
+                }
                 "level" => session.log_level = Some(fields.text()?),
                 "subscriptions" => session.subscriptions = fields.list()?.rest(Self::text)?,
                 _ => {
@@ -202,19 +204,43 @@ impl From<StoredClient> for ClientFacts {
 pub(super) struct StoredUpstream {
     generation: u64,
     session: Option<String>,
+    /// Older handles have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
     protocol_version: String,
 }
 
 impl From<UpstreamHandle> for StoredUpstream {
     fn from(handle: UpstreamHandle) -> Self {
-        let UpstreamHandle { generation, session, protocol_version } = handle;
-        Self { generation, session, protocol_version }
+        let UpstreamHandle { generation, session, node, protocol_version } = handle;
+        Self { generation, session, node: node.map(|node| node.to_string()), protocol_version }
     }
 }
 
-impl From<StoredUpstream> for UpstreamHandle {
-    fn from(stored: StoredUpstream) -> Self {
-        let StoredUpstream { generation, session, protocol_version } = stored;
-        Self { generation, session, protocol_version }
+impl TryFrom<StoredUpstream> for UpstreamHandle {
+    type Error = Unreadable;
+
+    fn try_from(stored: StoredUpstream) -> Result<Self, Unreadable> {
+        let StoredUpstream { generation, session, node, protocol_version } = stored;
+        let node = node.map(|node| NodeId::parse(&node)).transpose();
+        let node = node.map_err(|_| Unreadable("a node's name is none"))?;
+        Ok(Self { generation, session, node, protocol_version })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(stored: &str, node: Option<&str>) {
+        let handle = UpstreamHandle::try_from(json::<StoredUpstream>(stored).unwrap()).unwrap();
+        assert_eq!(handle.node.as_ref().map(NodeId::as_str), node);
+        assert_eq!(serde_json::to_string(&StoredUpstream::from(handle)).unwrap(), stored);
+    }
+
+    #[test]
+    fn a_handle_names_its_node_or_none_as_older_ones_do() {
+        check(r#"{"generation":1,"session":"u","protocol_version":"2025-11-25"}"#, None);
+        check(r#"{"generation":1,"session":"u","node":"a-1","protocol_version":"2025-11-25"}"#, Some("a-1"));
     }
 }

@@ -7,6 +7,7 @@ mod http_sse;
 mod ledger;
 mod links;
 mod load;
+mod pinned;
 mod processes;
 mod promises;
 mod restarts;

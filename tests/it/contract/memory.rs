@@ -53,6 +53,7 @@ mod bus {
 
     use crate::contract::bus::{INBOX_MAX, Joining, bus_contract, from};
     use crate::contract::node;
+    use crate::contract::relay::relay_contract;
 
     /// One bus for each cluster.
     #[derive(Default)]
@@ -66,6 +67,12 @@ mod bus {
     }
 
     bus_contract! { #[tokio::test(start_paused = true)] Clusters::default() }
+
+    relay_contract! { #[tokio::test(start_paused = true)] Clusters::default() }
+
+    super::instantiate! { #[tokio::test(start_paused = true)] Clusters::default();
+        relay_faults: silence_costs_little_and_what_comes_then_arrives_at_once;
+    }
 
     #[tokio::test]
     async fn the_sender_learns_of_a_full_inbox_and_of_a_dropped_one() {

@@ -16,6 +16,8 @@ mod redis_cluster;
 mod redis_faults;
 mod redis_races;
 mod redis_sentinel;
+mod relay;
+mod relay_faults;
 mod running;
 mod serial;
 mod sessions;

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use holdfast::adapters::nats::{Config, NatsBus};
 use holdfast::ports::{Bus, BusError, Parcel};
+use holdfast::upstream::Received;
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use tokio::time::Instant;
 
 use super::bus::{INBOX_MAX, Joining, bus_contract, from, large, next};
 use super::node;
+use super::relay::{End, Own, relay_contract};
 use crate::servers::Nats;
 
 impl Joining for Nats {
@@ -19,6 +23,8 @@ impl Joining for Nats {
 }
 
 bus_contract! { #[tokio::test] Nats::start() }
+
+relay_contract! { #[tokio::test] Nats::start() }
 
 /// Until a message goes from one end to the other.
 async fn until_back(bus: &NatsBus, to: &str) -> Duration {
@@ -204,4 +210,68 @@ async fn what_is_larger_than_the_server_takes_is_refused() {
     let fits = large("b", 2, 32 * 1024);
     bus.send(&node("a"), fits.clone()).await.unwrap();
     assert!(next(&mut inbox).await == fits, "the connection stands");
+}
+
+#[tokio::test]
+async fn a_relay_fits_the_least_that_a_server_may_take() {
+    let nats = Nats::configured("max_payload: 65536");
+    let own = Own::answering(async |request: http::Request<Bytes>| {
+        let body = Full::new(request.into_body());
+        let body = body.map_err(|never| match never {});
+        Ok(http::Response::new(Received::within(body)))
+    });
+    let [near, far] = ["near", "far"].map(|name| {
+        let (own, config) = (own.clone(), nats.config());
+        async move {
+            let bus = Arc::new(NatsBus::connect(&config).await.unwrap());
+            End::start(bus, name, own, Duration::from_secs(60)).await
+        }
+    });
+    let (near, _far) = futures::join!(near, far);
+    let sent = Bytes::from(vec![b'x'; 1 << 20]);
+    let response = near.post(&node("far"), sent.clone()).await.unwrap();
+    let received = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(received == sent);
+}
+
+#[tokio::test]
+async fn a_relay_outlives_a_server_that_is_away_for_a_moment() {
+    let mut nats = Nats::start();
+    let (say, heard) = tokio::sync::mpsc::channel::<Bytes>(4);
+    let heard = std::sync::Mutex::new(Some(heard));
+    let own = Own::answering(move |_| {
+        let mut heard = heard.lock().unwrap().take().expect("it runs once");
+        let frames = futures::stream::poll_fn(move |context| heard.poll_recv(context));
+        let frames = futures::StreamExt::map(frames, |said| Ok(http_body::Frame::data(said)));
+        let body = Received::within(StreamBody::new(frames));
+        async move { Ok(http::Response::new(body)) }
+    });
+    let near = End::start(Arc::new(nats.bus().await), "near", own.clone(), Duration::from_secs(60)).await;
+    let _far = End::start(Arc::new(nats.bus().await), "far", own, Duration::from_secs(60)).await;
+    let mut body = near.post(&node("far"), Bytes::new()).await.unwrap().into_body();
+    for round in 0..3 {
+        nats.kill();
+        say.send(Bytes::from(format!("{round}"))).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        nats.restart();
+        let next = tokio::time::timeout(Duration::from_secs(5), body.frame());
+        let said = next.await.expect("in time").unwrap().unwrap().into_data().unwrap();
+        assert_eq!(said, round.to_string());
+    }
+    drop(say);
+    assert!(body.frame().await.is_none_or(|end| end.unwrap().is_data()));
+}
+
+#[tokio::test]
+async fn a_step_of_another_version_is_answered_as_unreadable() {
+    let nats = Nats::start();
+    let own = Own::answering(async |_| panic!("it is not asked"));
+    let _far = End::start(Arc::new(nats.bus().await), "far", own, Duration::from_secs(60)).await;
+    let other = async_nats::connect(nats.url()).await.unwrap();
+    let step = r#"{"format":2,"from":"a","relay":1,"step":"hold"}"#;
+    for strange in [format!("{step}\n"), step.replace('2', "1"), "x\n".to_owned(), String::new()] {
+        let answer = other.request("holdfast.v1.relay.far", strange.into()).await.unwrap();
+        let text = String::from_utf8_lossy(&answer.payload).into_owned();
+        assert_eq!(text, "{\"format\":1,\"answer\":\"refused\",\"why\":\"unreadable\"}\n");
+    }
 }

@@ -4,7 +4,7 @@ use futures::future::join_all;
 use holdfast::domain::{ClientFacts, Principal, Session, SessionId, SessionPart, Transport, UpstreamHandle};
 use holdfast::ports::{CloseIf, Opened, Query, SessionStore, Updated};
 
-use super::{Harness, bounds, opened, server};
+use super::{Harness, bounds, node, opened, server};
 
 fn facts(version: &str) -> ClientFacts {
     ClientFacts {
@@ -19,6 +19,7 @@ pub(crate) fn handle(generation: u64, session: &str) -> UpstreamHandle {
     UpstreamHandle {
         generation,
         session: Some(session.to_owned()),
+        node: None,
         protocol_version: "2025-11-25".to_owned(),
     }
 }
@@ -94,6 +95,9 @@ pub(crate) async fn attributes_are_kept_as_they_came(harness: &impl Harness) {
     assert_eq!((session.client.as_ref(), session.upstream.as_ref()), (Some(&client), Some(&upstream)));
     assert_eq!(session.log_level.as_deref(), Some("debug"));
     assert_eq!(store.load(&id).await.unwrap(), Some(session));
+    let pinned = UpstreamHandle { node: Some(node("a-1")), ..handle(2, "u2") };
+    let session = updated(&*store, &id, SessionPart::Upstream(pinned.clone())).await;
+    assert_eq!(session.upstream, Some(pinned), "and the node that has it");
 }
 
 pub(crate) async fn of_many_handles_one_is_adopted_by_all(harness: &impl Harness) {

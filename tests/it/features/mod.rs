@@ -18,6 +18,7 @@ mod memory;
 mod nodes;
 mod passage;
 mod passing;
+mod pinned;
 mod races;
 mod refusals;
 mod resuming;

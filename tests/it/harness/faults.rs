@@ -12,8 +12,8 @@ use holdfast::domain::{
 };
 use holdfast::ports::{
     Append, Appended, Attach, Attached, Beat, Begin, Begun, Bus, BusError, CloseIf, Closed, Durability,
-    Envelope, Inbox, Inspected, Lease, Mark, Opened, Page, Parcel, PortFuture, Query, SeenNode, SessionStore,
-    Steal, Stolen, StoreError, Updated,
+    Envelope, Inbox, Inspected, Lease, Mark, Opened, Page, Parcel, PortFuture, Query, RelayAnswer, RelayAsk,
+    SeenNode, SessionStore, Steal, Stolen, StoreError, Updated,
 };
 
 /// What is broken now.
@@ -37,6 +37,8 @@ pub(crate) struct Faults {
     pub deaf: AtomicBool,
     /// The bus can't be reached, and knows it.
     pub cut: AtomicBool,
+    /// The state outlives the node that ends, as one that is shared does.
+    pub lasting: AtomicBool,
     lost_last: AtomicBool,
     /// How often each step was taken, messages of the bus included.
     pub taken: Mutex<BTreeMap<&'static str, usize>>,
@@ -145,7 +147,8 @@ macro_rules! pass {
 
 impl SessionStore for FaultyStore {
     fn durability(&self) -> Durability {
-        self.store.durability()
+        let lasting = self.faults.lasting.load(Ordering::SeqCst);
+        if lasting { Durability::Shared } else { self.store.durability() }
     }
 
     fn open<'a>(
@@ -291,6 +294,22 @@ impl Bus for FaultyBus {
                 return Err(BusError::Unavailable);
             }
             answer
+        })
+    }
+    fn relay<'a>(
+        &'a self,
+        to: &'a NodeId,
+        ask: RelayAsk,
+        patience: Duration,
+    ) -> PortFuture<'a, Result<RelayAnswer, BusError>> {
+        self.faults.takes("relay");
+        Box::pin(async move {
+            self.faults.bus()?;
+            if self.faults.deaf.load(Ordering::SeqCst) {
+                tokio::time::sleep(patience).await;
+                return Err(BusError::Unavailable);
+            }
+            self.bus.relay(to, ask, patience).await
         })
     }
 }

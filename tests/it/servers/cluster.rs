@@ -16,6 +16,8 @@ pub(crate) struct Setup {
     /// The node whose ways to Redis and NATS can be made bad.
     pub linked: Option<usize>,
     pub redis: Option<Redis>,
+    /// Each node's own server, in place of the one that all have.
+    pub own_upstreams: Vec<String>,
 }
 
 pub(crate) struct Cluster {
@@ -27,6 +29,7 @@ pub(crate) struct Cluster {
     balancer: Option<Server>,
     port: u16,
     settings: Vec<(String, String)>,
+    own_upstreams: Vec<String>,
     folder: Folder,
 }
 
@@ -65,6 +68,7 @@ impl Cluster {
             balancer: None,
             port: free_port(),
             settings,
+            own_upstreams: setup.own_upstreams,
             folder,
         };
         for node in 0..NODES {
@@ -118,6 +122,9 @@ impl Cluster {
         let mut command = Command::new("true");
         for (key, value) in &self.settings {
             command.env(format!("HOLDFAST_{}", key.replace('.', "_").to_uppercase()), value);
+        }
+        if let Some(own) = self.own_upstreams.get(node) {
+            command.env("HOLDFAST_SERVERS_DEFAULT_UPSTREAM", own);
         }
         command.env("HOLDFAST_CLUSTER_NODE_NAME", format!("n{node}"));
         let (redis, nats) = match &self.links {

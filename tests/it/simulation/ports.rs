@@ -14,8 +14,8 @@ use holdfast::domain::{
 };
 use holdfast::ports::{
     Append, Appended, Attach, Attached, Beat, Begin, Begun, Bus, BusError, CloseIf, Closed, Durability,
-    Inbox, Inspected, Lane, Lease, Mark, Opened, Page, Parcel, PortFuture, Query, SeenNode, SessionStore,
-    Steal, Stolen, StoreError, Updated,
+    Inbox, Inspected, Lane, Lease, Mark, Opened, Page, Parcel, PortFuture, Query, RelayAnswer, RelayAsk,
+    SeenNode, SessionStore, Steal, Stolen, StoreError, Updated,
 };
 use holdfast::upstream::{self, BoxError, Received};
 use http_body_util::{BodyExt as _, Full};
@@ -397,7 +397,8 @@ impl Bus for NodesBus {
             }
             let inbox = self.0.world.bus.open_inbox(node).await?;
             // The inner one tells only of full inboxes; none of these fills.
-            Ok(Inbox { messages: inbox.messages, missed: self.0.links.missed.subscribe() })
+            let missed = self.0.links.missed.subscribe();
+            Ok(Inbox { messages: inbox.messages, relays: inbox.relays, missed })
         })
     }
 
@@ -455,6 +456,16 @@ impl Bus for NodesBus {
                 }
             }
         })
+    }
+
+    /// No server of a simulation is pinned to a node.
+    fn relay<'a>(
+        &'a self,
+        _: &'a NodeId,
+        _: RelayAsk,
+        _: Duration,
+    ) -> PortFuture<'a, Result<RelayAnswer, BusError>> {
+        Box::pin(async { Err(BusError::Unavailable) })
     }
 }
 
