@@ -216,6 +216,7 @@ impl Gateway {
     pub async fn stop(self) -> Ending {
         let deadline = Instant::now() + self.drain.timeout;
         self.lifecycle.advance(Phase::Leaving);
+        self.hub.leave_relays();
         if self.hub.is_shared() {
             tokio::time::sleep(self.drain.notice).await;
         }

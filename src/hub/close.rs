@@ -139,6 +139,11 @@ impl Hub {
         self.inner.metrics.exchanges() == 0
     }
 
+    /// Other nodes make their new calls at servers that stay.
+    pub fn leave_relays(&self) {
+        self.inner.relays.leave();
+    }
+
     /// Whether no request runs and no stream is open here, and no request of another node's session.
     #[must_use]
     pub fn is_quiet(&self) -> bool {

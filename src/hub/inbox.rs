@@ -96,6 +96,12 @@ impl Hub {
                     }
                 });
             }
+            Envelope::Moved { session, server, lost } => {
+                let hub = self.clone();
+                self.inner.tasks.spawn_until_stopped(async move {
+                    hub.hear_of_move(&session, &server, lost).await;
+                });
+            }
             Envelope::Cancelled { session, request } => {
                 if let Some(live) = self.inner.registry.known(&session) {
                     live.cancel(&request);

@@ -8,7 +8,7 @@ mod head;
 mod near;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -16,14 +16,13 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, Uri};
 use http_body_util::Full;
-use tokio::sync::mpsc;
 
 use super::nodes::Nodes;
 use crate::domain::{NodeId, ServerName};
 use crate::lifecycle::Tasks;
 use crate::ports::{Bus, RelayId, Relayed};
 use crate::telemetry::Metrics;
-use crate::upstream::{BoxError, HttpClient, Received, Transport};
+use crate::upstream::{BoxError, HttpClient, Movable, Received, Transport};
 
 /// What travels at once, in bytes: every bus takes as much.
 const PIECE_BYTES_MAX: usize = 48 * 1024;
@@ -48,9 +47,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Without any answer for so long the far end is given up; sooner while the request does not run yet.
 const SILENT_FOR: Duration = Duration::from_secs(6);
 const SILENT_AT_FIRST_FOR: Duration = Duration::from_secs(3);
-
-/// A node with a lease that can't be found on the bus may be on its way back to it for so long.
-const BACK_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a relay did not bring its response. What a client is told of it is that the server can't be reached.
 #[derive(Debug, thiserror::Error)]
@@ -100,10 +96,12 @@ struct Inner {
     /// Relays that this node began.
     begun: AtomicU64,
     pinned: Mutex<BTreeMap<ServerName, Own>>,
-    served: Mutex<BTreeMap<RelayId, mpsc::Sender<Relayed>>>,
+    served: Mutex<BTreeMap<RelayId, far::Served>>,
     served_bytes: AtomicUsize,
     /// Relays served that will have an end.
     answering: AtomicUsize,
+    /// This node ends, and its server with it.
+    leaving: AtomicBool,
 }
 
 /// This node's own server.
@@ -127,6 +125,7 @@ impl Relays {
             served: Mutex::default(),
             served_bytes: AtomicUsize::new(0),
             answering: AtomicUsize::new(0),
+            leaving: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -146,6 +145,16 @@ impl Relays {
     /// Takes a step of another node's relay, and answers it in its time.
     pub fn serve(&self, relayed: Relayed) {
         far::serve(self, relayed);
+    }
+
+    /// From now on other nodes' new calls are sent back to be made at servers that stay; what belongs to those
+    /// that run already is still taken.
+    pub(super) fn leave(&self) {
+        self.inner.leaving.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.inner.leaving.load(Ordering::Relaxed)
     }
 
     /// Whether no request runs here for another node.
@@ -175,7 +184,8 @@ impl Transport for Ways {
             None => Box::pin(self.client.send(request)),
             Some(holder) => {
                 let lifetime = (request.method() != Method::GET).then_some(self.lifetime);
-                Box::pin(near::carry(&self.relays, &self.server, holder, lifetime, request))
+                let moves = request.extensions().get::<Movable>().is_some();
+                Box::pin(near::carry(&self.relays, &self.server, holder, lifetime, moves, request))
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Messages to a session's upstream, and what happens when the upstream has forgotten the session.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::HeaderMap;
 
@@ -8,8 +10,8 @@ use super::live::Live;
 use super::open::refusal;
 use super::server::Server;
 use super::{Error, Hub};
-use crate::domain::{Limit, SessionPart, UpstreamHandle};
-use crate::ports::Updated;
+use crate::domain::{Limit, ServerName, SessionId, SessionPart, UpstreamHandle};
+use crate::ports::{Envelope, Updated};
 use crate::protocol::jsonrpc::{Message, codes};
 use crate::protocol::legacy;
 use crate::telemetry::Outcome;
@@ -102,11 +104,39 @@ impl Hub {
                 live.set_session(*session);
                 if settled == handle {
                     unkept.keep();
+                    self.tell_of_move(server, live, lost).await;
                 }
                 Ok(settled)
             }
             Ok(Updated::Gone | Updated::Full) => Err(Error::NoSession),
             Err(err) => Err(err.into()),
+        }
+    }
+}
+
+impl Hub {
+    /// A server that forgot a session says so to everybody. One that only its own node reaches does not: it
+    /// may not even know.
+    async fn tell_of_move(&self, server: &Server, live: &Live, lost: &UpstreamHandle) {
+        if lost.node.is_some() {
+            let (session, server, lost) = (live.id.clone(), server.name.clone(), lost.clone());
+            let _ = self.inner.mail.announce(Envelope::Moved { session, server, lost }).await;
+        }
+    }
+
+    /// Another node opened a session in place of `lost`.
+    pub(super) async fn hear_of_move(&self, session: &SessionId, server: &ServerName, lost: UpstreamHandle) {
+        if let Some(live) = self.inner.registry.known(session)
+            && self.load(session).await.is_ok()
+        {
+            live.stop_pump();
+            // From where the log ends, which the old reader may not have known yet.
+            live.streams().iter().for_each(|stream| self.look(&live, stream, Duration::ZERO));
+        }
+        // While this node ends, what runs in it may still come to its end.
+        let is_own = lost.node.as_ref() == Some(&self.inner.node) && !self.inner.relays.is_leaving();
+        if let Some(server) = self.inner.servers.get(Some(server.as_str())).filter(|_| is_own) {
+            self.close_upstream(&server, lost);
         }
     }
 }

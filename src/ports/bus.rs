@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{PortFuture, RelayAnswer, RelayAsk, Relayed};
-use crate::domain::{Event, Fence, NodeId, Payload, RequestId, ServerName, SessionId, StreamKey};
+use crate::domain::{
+    Event, Fence, NodeId, Payload, RequestId, ServerName, SessionId, StreamKey, UpstreamHandle,
+};
 
 /// An envelope on its way. Its number shows the receiver what it missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,9 @@ pub enum Envelope {
     SessionEnded { session: SessionId },
     /// The session was initialized: whoever holds its stream reads the upstream's own stream for it.
     Initialized { session: SessionId },
+    /// The session has another session at its server in place of `lost`, which its node may know to be alive
+    /// all the same: whoever reads the lost one's stream reads the new one's.
+    Moved { session: SessionId, server: ServerName, lost: UpstreamHandle },
     /// The client no longer waits for this request: whoever runs it may end it.
     Cancelled { session: SessionId, request: RequestId },
     /// A session's streams are to be closed; their clients come back.

@@ -28,8 +28,9 @@ pub struct RelayAsk {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayStep {
     /// A request for that server, all but its body, which comes in so many pieces. Whatever happens, it is
-    /// over after `lifetime`. It does not run yet.
-    Open { server: ServerName, lifetime: Option<Duration>, pieces: u64, head: Payload },
+    /// over after `lifetime`. It does not run yet. `moves` if it may as well be made in a new session at
+    /// another node's server, where this one is about to end.
+    Open { server: ServerName, lifetime: Option<Duration>, moves: bool, pieces: u64, head: Payload },
     /// A piece of the request's body, counted from 1.
     Piece { number: u64, bytes: Payload },
     /// The next part of the response, counted from 1, which is its head. Asking for the first one runs the
@@ -66,6 +67,8 @@ pub enum RelayRefusal {
     OutOfOrder,
     #[error("it has no such server of its own")]
     NoServer,
+    #[error("it is about to end")]
+    Leaving,
     #[error("it carries as much as it can")]
     Full,
     #[error("what it was told can't be read there, or its answer not here: another version is at work")]

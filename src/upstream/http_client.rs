@@ -22,6 +22,10 @@ use super::received::Received;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Marks a request (as an extension) that may as well be sent in a new session, if the old one is about to go.
+#[derive(Debug, Clone, Copy)]
+pub struct Movable;
+
 /// A way to upstreams other than the network: through the node that a request's extension names, or to a
 /// server in the same process, as simulations have it.
 pub trait Transport: fmt::Debug + Send + Sync + 'static {

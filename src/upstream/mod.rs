@@ -16,7 +16,7 @@ mod streamable;
 pub use answers::{Answer, Answers, Heard, Position};
 pub use era::{EraPolicy, Eras};
 pub use error::Error;
-pub use http_client::{BoxError, Config as HttpConfig, HttpClient, Transport};
+pub use http_client::{BoxError, Config as HttpConfig, HttpClient, Movable, Transport};
 pub use long::Long;
 pub use received::Received;
 pub use session::Opened;

@@ -135,7 +135,7 @@ impl Streamable {
     /// # Errors
     /// If it was not told; there is nothing to be done about it.
     pub async fn close(&self, handle: &UpstreamHandle) -> Result<(), Error> {
-        if handle.session.is_none() {
+        if handle.session.is_none() || self.is_within_reach(Some(handle)).is_err() {
             return Ok(());
         }
         let request = self.in_session(self.request(Method::DELETE, &HeaderMap::new()), Some(handle));

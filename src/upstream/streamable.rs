@@ -15,7 +15,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use super::answers::{Answers, Position};
 use super::era::{EraCache, EraPolicy};
 use super::error::Error;
-use super::http_client::{BoxError, HttpClient};
+use super::http_client::{BoxError, HttpClient, Movable};
 use super::received::Received;
 use crate::domain::{NodeId, UpstreamHandle};
 
@@ -105,6 +105,7 @@ impl Streamable {
         raw: Bytes,
         headers: &HeaderMap,
     ) -> Result<(), Error> {
+        self.is_within_reach(handle)?;
         let request = self.posting(handle, headers);
         let sent = tokio::time::timeout(self.inner.config.timeout, self.send(request, raw)).await;
         let response = sent.map_err(|_| self.late())??;
@@ -123,7 +124,9 @@ impl Streamable {
         raw: Bytes,
         headers: &HeaderMap,
     ) -> Result<Answers, Error> {
-        let response = self.send(self.posting(handle, headers), raw).await?;
+        self.is_within_reach(handle)?;
+        let request = self.posting(handle, headers).extension(Movable);
+        let response = self.send(request, raw).await?;
         self.answers(response, handle).await
     }
 
@@ -154,6 +157,7 @@ impl Streamable {
         handle: &UpstreamHandle,
         position: Option<&str>,
     ) -> Result<Listening, Error> {
+        self.is_within_reach(Some(handle))?;
         let mut request = self.in_session(self.request(Method::GET, &HeaderMap::new()), Some(handle));
         request = request.header(ACCEPT, EVENTS);
         if let Some(position) = position {
@@ -198,6 +202,18 @@ impl Streamable {
     fn posting(&self, handle: Option<&UpstreamHandle>, headers: &HeaderMap) -> http::request::Builder {
         let request = self.request(Method::POST, headers).header(ACCEPT, BOTH).header(CONTENT_TYPE, JSON);
         self.in_session(request, handle)
+    }
+
+    /// A session of a time when the server was pinned, or was not, is another server's: there it might even be
+    /// somebody else's.
+    pub(super) fn is_within_reach(&self, handle: Option<&UpstreamHandle>) -> Result<(), Error> {
+        let pinned = self.inner.config.pinned_to.is_some();
+        match handle.filter(|handle| handle.session.is_some()) {
+            Some(handle) if handle.node.is_some() != pinned => {
+                Err(Error::SessionGone { upstream: self.inner.name.clone() })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     pub(super) fn in_session(

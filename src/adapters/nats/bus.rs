@@ -102,6 +102,7 @@ impl NatsBus {
             missed: self.missed.clone(),
             late: Seldom::default(),
             unread: Seldom::default(),
+            timeout: self.timeout,
         };
         #[expect(clippy::disallowed_methods, reason = "it ends when its inbox is dropped")]
         tokio::spawn(post.receive(subjects, self.client.clone()));
@@ -161,6 +162,7 @@ struct Post {
     missed: watch::Sender<u64>,
     late: Seldom,
     unread: Seldom,
+    timeout: Duration,
 }
 
 impl Post {
@@ -174,7 +176,7 @@ impl Post {
                 message = all.next() => (message, Lane::All),
                 Some(ping) = pings.next() => {
                     if let Some(reply) = ping.reply {
-                        let _ = client.publish(reply, Bytes::new()).await;
+                        self.say(&client, reply, Bytes::new()).await;
                     }
                     continue;
                 }
@@ -185,7 +187,7 @@ impl Post {
                 Some(answered) = answering.next() => {
                     let (reply, answer) = answered;
                     let answer = answer.map_or_else(Bytes::new, |answer| encode_answer(&answer));
-                    let _ = client.publish(reply, answer).await;
+                    self.say(&client, reply, answer).await;
                     continue;
                 }
                 () = self.inbox.closed() => return,
@@ -193,6 +195,11 @@ impl Post {
             let Some(message) = message else { return };
             self.take(&message, lane);
         }
+    }
+
+    /// Answers, if the client takes it: with a server that stands still its queue fills.
+    async fn say(&self, client: &Client, reply: Subject, answer: Bytes) {
+        let _ = tokio::time::timeout(self.timeout, client.publish(reply, answer)).await;
     }
 
     /// Hands a relay's step over; one that finds no room is dropped, and asked again.

@@ -30,7 +30,7 @@ struct Asked {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 enum Step {
-    Open { server: String, lifetime_ms: Option<u64>, pieces: u64 },
+    Open { server: String, lifetime_ms: Option<u64>, moves: bool, pieces: u64 },
     Piece { number: u64 },
     Want { number: u64, within_ms: u64 },
     Hold,
@@ -53,6 +53,7 @@ enum Refusal {
     Unknown,
     OutOfOrder,
     NoServer,
+    Leaving,
     Full,
     Unreadable,
 }
@@ -60,9 +61,9 @@ enum Refusal {
 pub(super) fn encode_ask(ask: &RelayAsk) -> Bytes {
     let none = Payload::new();
     let (step, payload) = match &ask.step {
-        RelayStep::Open { server, lifetime, pieces, head } => {
+        RelayStep::Open { server, lifetime, moves, pieces, head } => {
             let (server, lifetime_ms) = (server.to_string(), lifetime.map(milliseconds));
-            (Step::Open { server, lifetime_ms, pieces: *pieces }, head)
+            (Step::Open { server, lifetime_ms, moves: *moves, pieces: *pieces }, head)
         }
         RelayStep::Piece { number, bytes } => (Step::Piece { number: *number }, bytes),
         RelayStep::Want { number, within } => {
@@ -78,7 +79,8 @@ pub(super) fn encode_ask(ask: &RelayAsk) -> Bytes {
 pub(super) fn decode_ask(bytes: &Bytes) -> Option<RelayAsk> {
     let (Asked { from, relay, step }, payload) = decode(bytes)?;
     let step = match step {
-        Step::Open { server, lifetime_ms, pieces } => RelayStep::Open {
+        Step::Open { server, lifetime_ms, moves, pieces } => RelayStep::Open {
+            moves,
             server: ServerName::parse(&server).ok()?,
             lifetime: lifetime_ms.map(Duration::from_millis),
             pieces,
@@ -106,6 +108,7 @@ pub(super) fn encode_answer(answer: &RelayAnswer) -> Bytes {
                 RelayRefusal::Unknown => Refusal::Unknown,
                 RelayRefusal::OutOfOrder => Refusal::OutOfOrder,
                 RelayRefusal::NoServer => Refusal::NoServer,
+                RelayRefusal::Leaving => Refusal::Leaving,
                 RelayRefusal::Full => Refusal::Full,
                 RelayRefusal::Unreadable => Refusal::Unreadable,
             };
@@ -127,6 +130,7 @@ pub(super) fn decode_answer(bytes: &Bytes) -> RelayAnswer {
             Refusal::Unknown => RelayRefusal::Unknown,
             Refusal::OutOfOrder => RelayRefusal::OutOfOrder,
             Refusal::NoServer => RelayRefusal::NoServer,
+            Refusal::Leaving => RelayRefusal::Leaving,
             Refusal::Full => RelayRefusal::Full,
             Refusal::Unreadable => RelayRefusal::Unreadable,
         }),
@@ -165,6 +169,7 @@ mod tests {
     fn step() -> impl Strategy<Value = RelayStep> {
         prop_oneof![
             (any::<Option<u32>>(), any::<u64>(), payload()).prop_map(|(ms, pieces, head)| RelayStep::Open {
+                moves: pieces % 2 == 1,
                 server: ServerName::parse("files").unwrap(),
                 lifetime: ms.map(|ms| Duration::from_millis(ms.into())),
                 pieces,
@@ -185,6 +190,7 @@ mod tests {
             RelayRefusal::Unknown,
             RelayRefusal::OutOfOrder,
             RelayRefusal::NoServer,
+            RelayRefusal::Leaving,
             RelayRefusal::Full,
             RelayRefusal::Unreadable,
         ];

@@ -4,7 +4,9 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Event, Fence, NodeId, Payload, RequestId, ServerName, SessionId, StreamId, StreamKey};
+use crate::domain::{
+    Event, Fence, NodeId, Payload, RequestId, ServerName, SessionId, StreamId, StreamKey, UpstreamHandle,
+};
 use crate::ports::{Envelope, Lane, Parcel, Takeover};
 
 const FORMAT: u32 = 1;
@@ -47,11 +49,21 @@ enum Body {
     Released { session: String, stream: String },
     SessionEnded { session: String },
     Initialized { session: String },
+    Moved { session: String, server: String, lost: Lost },
     Cancelled { session: String, request: String },
     CloseStreams { session: String },
     Hint { server: Option<String> },
     NoLease,
     Tally,
+}
+
+/// An upstream handle.
+#[derive(Serialize, Deserialize)]
+struct Lost {
+    generation: u64,
+    session: Option<String>,
+    node: Option<String>,
+    protocol_version: String,
 }
 
 pub(super) fn encode(parcel: &Parcel, at: u64) -> Bytes {
@@ -101,6 +113,12 @@ fn body_of(envelope: &Envelope) -> (Body, Option<&Payload>) {
         }
         Envelope::SessionEnded { session } => Body::SessionEnded { session: session.to_string() },
         Envelope::Initialized { session } => Body::Initialized { session: session.to_string() },
+        Envelope::Moved { session, server, lost } => {
+            let UpstreamHandle { generation, session: upstream, node, protocol_version } = lost.clone();
+            let node = node.map(|node| node.to_string());
+            let lost = Lost { generation, session: upstream, node, protocol_version };
+            Body::Moved { session: session.to_string(), server: server.to_string(), lost }
+        }
         Envelope::Cancelled { session, request } => {
             Body::Cancelled { session: session.to_string(), request: request.as_json().to_owned() }
         }
@@ -146,6 +164,12 @@ fn envelope_of(body: Body, payload: Payload) -> Option<Envelope> {
         Body::Released { session, stream } => Envelope::Released { stream: key(&session, &stream)? },
         Body::SessionEnded { session } => Envelope::SessionEnded { session: id(&session)? },
         Body::Initialized { session } => Envelope::Initialized { session: id(&session)? },
+        Body::Moved { session, server, lost } => {
+            let Lost { generation, session: upstream, node, protocol_version } = lost;
+            let node = node.map(|node| NodeId::parse(&node)).transpose().ok()?;
+            let lost = UpstreamHandle { generation, session: upstream, node, protocol_version };
+            Envelope::Moved { session: id(&session)?, server: ServerName::parse(&server).ok()?, lost }
+        }
         Body::Cancelled { session, request } => {
             Envelope::Cancelled { session: id(&session)?, request: RequestId::from_json(&request) }
         }
@@ -203,6 +227,14 @@ mod tests {
             key().prop_map(|stream| Envelope::Released { stream }),
             key().prop_map(|key| Envelope::SessionEnded { session: key.session }),
             key().prop_map(|key| Envelope::Initialized { session: key.session }),
+            (key(), any::<u64>(), any::<Option<String>>(), any::<bool>()).prop_map(
+                |(key, generation, session, pinned)| {
+                    let node = pinned.then(|| NodeId::incarnate("a"));
+                    let lost = UpstreamHandle { generation, session, node, protocol_version: "v".to_owned() };
+                    let server = ServerName::parse("files").unwrap();
+                    Envelope::Moved { session: key.session, server, lost }
+                }
+            ),
             (key(), "\"[^\"\\\\]{0,8}\"").prop_map(|(key, json)| Envelope::Cancelled {
                 session: key.session,
                 request: RequestId::from_json(&json)

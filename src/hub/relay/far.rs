@@ -1,13 +1,14 @@
 //! The far end of a relay, at the node whose server has the session: takes the request, sends it to that
 //! server, and hands out the response as it is asked for. It reads no further than that.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::{mpsc, oneshot};
@@ -24,18 +25,39 @@ use crate::upstream::{BoxError, Received};
 /// Steps of one relay that may wait: one is asked after the other, unless an answer is lost.
 const STEPS_MAX: usize = 4;
 
+/// A relay that is served, and the upstream's session that it runs in if it has an end.
+#[derive(Debug)]
+pub(super) struct Served {
+    steps: mpsc::Sender<Relayed>,
+    session: Option<HeaderValue>,
+}
+
+fn session_of(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get("mcp-session-id").cloned()
+}
+
+/// Whether something runs here in the session of this request.
+fn is_busy(served: &BTreeMap<RelayId, Served>, head: &[u8]) -> bool {
+    let session = head::decode(head).and_then(|(_, headers)| session_of(&headers));
+    session.is_some() && served.values().any(|known| known.session == session)
+}
+
 pub(super) fn serve(relays: &Relays, relayed: Relayed) {
     let id = relayed.ask.relay.clone();
     let mut served = lock(&relays.inner.served);
-    if let Some(steps) = served.get(&id) {
+    if let Some(known) = served.get(&id) {
         // One that finds no room is asked again.
-        let _ = steps.try_send(relayed);
+        let _ = known.steps.try_send(relayed);
         return;
     }
     let Relayed { ask: RelayAsk { step, .. }, answer } = relayed;
     let opened = match step {
+        // What runs there already may have questions, whose answers follow the session.
+        RelayStep::Open { moves: true, ref head, .. } if relays.is_leaving() && !is_busy(&served, head) => {
+            Err(RelayRefusal::Leaving)
+        }
         RelayStep::Open { .. } if served.len() >= SERVED_MAX => Err(RelayRefusal::Full),
-        RelayStep::Open { server, lifetime, pieces, head } => {
+        RelayStep::Open { server, lifetime, pieces, head, .. } => {
             let own = lock(&relays.inner.pinned).get(&server).cloned().ok_or(RelayRefusal::NoServer);
             let deadline = lifetime.map(|lifetime| Instant::now() + lifetime);
             own.and_then(|own| Far::open(relays, id, own, pieces, deadline, &head))
@@ -48,7 +70,8 @@ pub(super) fn serve(relays: &Relays, relayed: Relayed) {
     };
     match opened {
         Ok((far, steps)) => {
-            served.insert(far.seat.id.clone(), steps);
+            let session = far.seat.will_end.then(|| session_of(&far.headers)).flatten();
+            served.insert(far.seat.id.clone(), Served { steps, session });
             // A runtime that ends drops the task here, and what it drops takes the lock.
             drop(served);
             relays.inner.tasks.spawn_until_stopped(far.run());
@@ -196,11 +219,14 @@ impl Far {
                         if asked == number + 1 && told.is_some() {
                             (number, told) = (asked, None);
                         }
-                        if asked != number {
+                        if asked > number {
                             let _ = answer.send(RelayAnswer::Refused(RelayRefusal::OutOfOrder));
                             return;
                         }
-                        wanted = Some(Wanted::now(answer, within));
+                        // An older one was repeated and comes late: nobody waits for its answer.
+                        if asked == number {
+                            wanted = Some(Wanted::now(answer, within));
+                        }
                     }
                     RelayStep::Drop => {
                         let _ = answer.send(RelayAnswer::Taken);

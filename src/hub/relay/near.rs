@@ -15,12 +15,12 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    BACK_WITHIN, NOT_YET_AFTER, NOT_YET_AFTER_MAX, PATIENCE, PIECE_BYTES_MAX, RelayError, Relays,
-    SILENT_AT_FIRST_FOR, SILENT_FOR, head,
+    NOT_YET_AFTER, NOT_YET_AFTER_MAX, PATIENCE, PIECE_BYTES_MAX, RelayError, Relays, SILENT_AT_FIRST_FOR,
+    SILENT_FOR, head,
 };
 use crate::domain::{NodeId, ServerName};
 use crate::hub::nodes::{Health, Nodes};
-use crate::ports::{BusError, RelayAnswer, RelayAsk, RelayId, RelayStep};
+use crate::ports::{BusError, RelayAnswer, RelayAsk, RelayId, RelayRefusal, RelayStep};
 use crate::telemetry::{RelayEnd, RelaySide};
 use crate::upstream::{BoxError, Received};
 
@@ -49,6 +49,7 @@ pub(super) async fn carry(
     server: &ServerName,
     holder: NodeId,
     lifetime: Option<Duration>,
+    moves: bool,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<Received>, BoxError> {
     let (request, body) = request.into_parts();
@@ -65,7 +66,7 @@ pub(super) async fn carry(
     let (send_head, first) = oneshot::channel();
     let (send_parts, parts) = mpsc::channel(PARTS_MAX);
     let pieces = body.chunks(PIECE_BYTES_MAX).len() as u64;
-    let open = RelayStep::Open { server: server.clone(), lifetime, pieces, head };
+    let open = RelayStep::Open { server: server.clone(), lifetime, moves, pieces, head };
     let ended = relays.inner.tasks.stopped();
     relays.inner.tasks.spawn(async move {
         let _gauge = near.relays.inner.metrics.relay(RelaySide::Asked);
@@ -211,7 +212,6 @@ impl Near {
         let inner = &self.relays.inner;
         let mut ask = RelayAsk { relay: self.relay.clone(), step };
         let mut since = Instant::now();
-        let mut missing_since = None;
         let mut may_be_heard = false;
         loop {
             let (within, silent_for) = match &ask.step {
@@ -230,27 +230,19 @@ impl Near {
                 Err(error) => error,
             };
             may_be_heard |= error == BusError::Unavailable;
-            let gone = || if may_be_heard { RelayError::Lost } else { RelayError::Gone };
-            let health = inner.nodes.health(&self.holder);
-            match error {
-                BusError::TooLarge => return Err(RelayError::TooLarge),
-                BusError::NoResponders => {
-                    let missing_since = *missing_since.get_or_insert_with(Instant::now);
-                    if health != Health::Alive || missing_since.elapsed() >= BACK_WITHIN {
-                        return Err(gone());
+            let gone = if may_be_heard { RelayError::Lost } else { RelayError::Gone };
+            // A node with a lease may be on its way back to the bus.
+            let silent_for = if error == BusError::NoResponders { SILENT_FOR } else { silent_for };
+            match (error, inner.nodes.health(&self.holder)) {
+                (BusError::TooLarge, _) => return Err(RelayError::TooLarge),
+                (_, Health::Dead) | (BusError::NoResponders, Health::Missing) => return Err(gone),
+                (_, Health::Alive | Health::Missing) => match &mut ask.step {
+                    RelayStep::Want { within, .. } if is_long => {
+                        (*within, since) = (NOT_YET_AFTER, Instant::now());
                     }
-                }
-                BusError::Unavailable | BusError::Full if health == Health::Dead => return Err(gone()),
-                BusError::Unavailable | BusError::Full => {
-                    missing_since = None;
-                    match &mut ask.step {
-                        RelayStep::Want { within, .. } if is_long => {
-                            (*within, since) = (NOT_YET_AFTER, Instant::now());
-                        }
-                        _ if since.elapsed() >= silent_for => return Err(RelayError::Silent),
-                        _ => {}
-                    }
-                }
+                    _ if since.elapsed() >= silent_for => return Err(RelayError::Silent),
+                    _ => {}
+                },
             }
             tokio::time::sleep(AGAIN).await;
         }
@@ -272,6 +264,7 @@ async fn doubted(nodes: &Nodes) {
 fn taken(answer: &RelayAnswer) -> Result<(), RelayError> {
     match answer {
         RelayAnswer::Taken => Ok(()),
+        RelayAnswer::Refused(RelayRefusal::Leaving) => Err(RelayError::Gone),
         RelayAnswer::Refused(refusal) => Err(RelayError::Refused(*refusal)),
         RelayAnswer::NotYet | RelayAnswer::Part { .. } | RelayAnswer::Failed(_) => Err(RelayError::Damaged),
     }

@@ -122,7 +122,7 @@ pub(super) async fn ask(bus: &dyn Bus, to: &NodeId, relay: u64, step: RelayStep)
 }
 
 pub(super) fn opening(head: &'static [u8], pieces: u64) -> RelayStep {
-    RelayStep::Open { server: server(), lifetime: None, pieces, head: Bytes::from_static(head) }
+    RelayStep::Open { server: server(), lifetime: None, moves: false, pieces, head: Bytes::from_static(head) }
 }
 
 /// So many bytes that no piece is like another.

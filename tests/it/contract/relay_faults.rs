@@ -100,8 +100,13 @@ pub(crate) async fn steps_that_are_missing_end_it_and_repeated_ones_do_no_harm(b
     assert_eq!(ask(bus, to, 3, RelayStep::Drop).await, RelayAnswer::Taken, "also of what is over");
     assert_eq!(own.runs(), 1);
     let other = ServerName::parse("other").unwrap();
-    let open =
-        RelayStep::Open { server: other, lifetime: None, pieces: 0, head: Bytes::from_static(b"POST") };
+    let open = RelayStep::Open {
+        server: other,
+        lifetime: None,
+        moves: false,
+        pieces: 0,
+        head: Bytes::from_static(b"POST"),
+    };
     assert_eq!(ask(bus, to, 4, open).await, refused(RelayRefusal::NoServer));
     assert_eq!(ask(bus, to, 5, opening(b"\xff", 0)).await, refused(RelayRefusal::Unreadable));
     assert_eq!(far.open(), [0.0, 0.0]);

@@ -359,22 +359,26 @@ async fn p6_a_node_that_ends_finishes_what_others_asked_of_its_server() {
     let mut client = a.client();
     client.initialize("2025-11-25").await;
     let client = elsewhere(&client, &b);
-    let body = call(1);
+    let (body, more, again) = (call(1), call(2), call(3));
     let (reply, ending) = futures::join!(client.posted(&body), async {
         let answer = servers.a.take("tools/call").await;
         let finish = async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let (reply, ()) = futures::join!(client.posted(&more), async {
+                servers.a.take("tools/call").await.finish().await;
+            });
+            assert_eq!(reply.status, 200, "while one runs there the session stays: {reply:?}");
             answer.finish().await;
+            wait_until("nothing runs there", || b.metric(ASKED) == Some(0.0)).await;
+            let (reply, ()) = futures::join!(client.posted(&again), async {
+                servers.b.take("tools/call").await.finish().await;
+            });
+            assert_eq!(reply.status, 200, "then another node's server has it: {reply:?}");
         };
         futures::join!(a.stop(), finish).0
     });
     assert_eq!((reply.status, reply.json()["result"]["ok"].clone()), (200, value!(true)));
     assert_eq!(ending, Ending::Clean);
-    let again = call(2);
-    let (reply, ()) = futures::join!(client.posted(&again), async {
-        servers.b.take("tools/call").await.finish().await;
-    });
-    assert_eq!(reply.status, 200, "then another node's server has the session: {reply:?}");
     assert_eq!(b.metric("holdfast_upstream_sessions_lost_total"), Some(1.0));
 }
 
@@ -394,4 +398,47 @@ async fn what_stands_alone_goes_to_the_nodes_own_server() {
     assert_eq!(servers.a.upstream.asked().len(), 0);
     assert_eq!(b.metric(ASKED), Some(0.0));
     let _: Value = reply.json();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_a_stream_follows_its_session_to_another_nodes_server() {
+    let pair = Pair::start(&[]).await;
+    // Held by the very node whose server will be taken for lost.
+    let mut unasked = Stream::new(elsewhere(&pair.client, &pair.a).get(None).await);
+    let old = pair.servers.a.take("GET").await;
+    old.say_as("e-1", &step(1)).await;
+    assert_eq!(unasked.message().await["params"]["progress"], 1);
+    pair.a.hub().leave_relays();
+    let body = call(1);
+    let (reply, ()) = futures::join!(pair.client.posted(&body), async {
+        pair.servers.b.take("tools/call").await.finish().await;
+    });
+    assert_eq!(reply.status, 200, "{reply:?}");
+    pair.servers.b.take("GET").await.say_as("e-1", &step(2)).await;
+    assert_eq!(unasked.message().await["params"]["progress"], 2);
+    wait_until("the old one is not read any more", || old.is_closed()).await;
+}
+
+#[tokio::test]
+async fn a_session_of_the_time_before_its_server_was_pinned_is_never_looked_for_at_a_nodes_own() {
+    let pinned = Sidecars::start(&[]).await;
+    let plain = configured(&pinned.a.upstream.url, &[("requests.json_wait", "10s")]);
+    for (first, then) in [
+        (&plain, &pinned.config_b),
+        (&pinned.config_a, &configured(&pinned.b.upstream.url, &[("requests.json_wait", "10s")])),
+    ] {
+        let shared = Shared::memory(first);
+        let old = Gateway::start_on(first, shared.clone()).await;
+        let new = Gateway::start_on(then, shared).await;
+        let mut client = old.client();
+        client.initialize("2025-11-25").await;
+        let client = elsewhere(&client, &new);
+        let body = call(1);
+        let (reply, ()) = futures::join!(client.posted(&body), async {
+            let answer = pinned.b.take("tools/call").await;
+            assert_eq!(answer.asked.header("mcp-session-id"), "up-b", "not the other server's");
+            answer.finish().await;
+        });
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
 }
