@@ -204,7 +204,7 @@ impl Pump {
                 Ok(())
             }
             Ok(Appended::StaleFence) => Err(Broke::Overtaken),
-            Ok(Appended::Gone | Appended::Ended) => Err(Broke::ForGood),
+            Ok(Appended::Gone | Appended::Ended | Appended::Forgotten) => Err(Broke::ForGood),
             // Not logged, as far as is known: the upstream is asked for it again.
             Err(_) => Err(Broke::Again),
         }

@@ -132,6 +132,7 @@ impl RedisSessionStore {
         Ok(match &*said {
             "stale" => Appended::StaleFence,
             "ended" => Appended::Ended,
+            "forgotten" => Appended::Forgotten,
             _ => Appended::Logged {
                 number: parts.parsed()?,
                 previous: parts.parsed()?,
@@ -155,7 +156,7 @@ impl RedisSessionStore {
             "late" => Attached::TooLate,
             "unknown" => Attached::Unknown,
             "ended" => Attached::Ended,
-            "lost" => Attached::Lost { top: parts.parsed()? },
+            "lost" => Attached::Lost { top: parts.parsed()?, rest: parts.parsed()? },
             "superseded" => Attached::Superseded(parts.fence()?),
             _ => bound(parts)?,
         })
