@@ -3,6 +3,7 @@
 //! or without an end.
 
 mod backends;
+mod failovers;
 mod http_sse;
 mod ledger;
 mod links;
