@@ -82,7 +82,7 @@ impl RedisSessionStore {
             let answer = self.steps.on_session(&self.steps.scripts.open, id, None, arguments.clone()).await?;
             let (said, mut parts) = answer.ok_or(StoreError::Unknown)?;
             if said == "owned" {
-                return Ok(Opened::Owned(owner(&parts.text()?)));
+                return Ok(Opened::Owned(owner(&parts.text()?)?));
             }
             if let Reaped::Ended(closed) = self.reap_one(id).await? {
                 self.leftover.lock().expect("no panic while holding it").push(*closed);

@@ -11,6 +11,7 @@ mod load;
 mod processes;
 mod promises;
 mod restarts;
+mod rollouts;
 mod server;
 mod watch;
 

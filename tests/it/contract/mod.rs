@@ -4,6 +4,7 @@
 mod attach;
 mod bus;
 mod ends;
+mod formats;
 mod log;
 mod memory;
 mod model;

@@ -388,7 +388,9 @@ async fn p3_a_stream_whose_node_was_bound_again_by_a_late_attempt_misses_nothing
             reassert: None,
             not_after_ms: None,
         };
-        let Attached::Bound { .. } = pair.shared.store.attach(&late).await.unwrap() else { panic!("not bound") };
+        let Attached::Bound { .. } = pair.shared.store.attach(&late).await.unwrap() else {
+            panic!("not bound")
+        };
         let mut said = step(1);
         said["params"]["padding"] = value!("x".repeat(padding));
         let message = Message::parse(said.to_string().into_bytes().into()).unwrap();
