@@ -85,14 +85,12 @@ impl Hub {
             }
             Attempt::Lost(rest) => {
                 tracing::info!(stream = %key, ?rest, "a stream can't be resumed; the client is told and gets what is left");
-                let key = StreamKey { session: live.id.clone(), stream: own };
+                let key = StreamKey { stream: own, ..key };
                 match self.bind(live, &key, rest, wanted, loss_notices(live)).await? {
                     Attempt::Bound(body, from) => (body, from),
-                    // Lost: something more was let go of meanwhile.
-                    Attempt::Postponed | Attempt::Lost(_) => {
+                    Attempt::Postponed | Attempt::Lost(_) | Attempt::Ended => {
                         return Ok(Attachment::Once(self.come_again(wanted.position)));
                     }
-                    Attempt::Ended => return Err(StoreError::Unknown.into()),
                 }
             }
         };
