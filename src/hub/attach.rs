@@ -79,17 +79,18 @@ impl Hub {
             Attempt::Bound(body, from) => (body, from),
             Attempt::Ended => return Ok(Attachment::Ended),
             Attempt::Postponed => return Ok(Attachment::Once(self.come_again(wanted.position))),
-            Attempt::Lost(top) if key.stream.kind() == StreamKind::Post => {
-                tracing::info!(stream = %key, ?top, "a stream can't be resumed; its requests are answered with errors");
+            Attempt::Lost(_) if key.stream.kind() == StreamKind::Post => {
+                tracing::info!(stream = %key, "a stream can't be resumed; its requests are answered with errors");
                 return Ok(lost_requests(&key.stream));
             }
-            Attempt::Lost(top) => {
-                tracing::info!(stream = %key, ?top, "a stream can't be resumed; the client is told and gets a new one");
-                let key = StreamKey { session: live.id.clone(), stream: own };
-                match self.bind(live, &key, None, wanted, loss_notices(live)).await? {
+            Attempt::Lost(rest) => {
+                tracing::info!(stream = %key, ?rest, "a stream can't be resumed; the client is told and gets what is left");
+                let key = StreamKey { stream: own, ..key };
+                match self.bind(live, &key, rest, wanted, loss_notices(live)).await? {
                     Attempt::Bound(body, from) => (body, from),
-                    Attempt::Postponed => return Ok(Attachment::Once(self.come_again(wanted.position))),
-                    Attempt::Ended | Attempt::Lost(_) => return Err(StoreError::Unknown.into()),
+                    Attempt::Postponed | Attempt::Lost(_) | Attempt::Ended => {
+                        return Ok(Attachment::Once(self.come_again(wanted.position)));
+                    }
                 }
             }
         };
@@ -181,7 +182,7 @@ impl Hub {
                 Ok(Attempt::Bound(body, upstream_event))
             }
             Ok(Attached::Ended) => Ok(Attempt::Ended),
-            Ok(Attached::Lost { top }) => Ok(Attempt::Lost(Some(top))),
+            Ok(Attached::Lost { rest, .. }) => Ok(Attempt::Lost(Some(rest))),
             Ok(Attached::Unknown) => Ok(Attempt::Lost(None)),
             Ok(Attached::Gone) => {
                 self.end_locally(live);
@@ -377,7 +378,7 @@ enum Attempt {
     /// With the position of the upstream's own stream.
     Bound(StreamBody, Option<String>),
     Ended,
-    /// The position is not in the log; where the stream stands, if it is known at all.
+    /// The position is not in the log; where what is left begins, if the stream is known at all.
     Lost(Option<EventNumber>),
     Postponed,
 }

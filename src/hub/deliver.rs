@@ -24,8 +24,14 @@ impl Hub {
     /// is asked again until `until`: the append is known by its producer number.
     pub(super) async fn append(&self, append: &Append, until: Instant) -> Result<Appended, Error> {
         let mut delay = Duration::from_millis(20);
+        let mut unrecorded: Option<Append> = None;
         let appended = loop {
-            match self.store().append(append).await {
+            match self.store().append(unrecorded.as_ref().unwrap_or(append)).await {
+                Ok(Appended::Forgotten) if unrecorded.is_none() => {
+                    tracing::warn!(stream = %append.to, "a failover forgot a request; its answer is said without a record");
+                    unrecorded =
+                        Some(Append { request: None, last: false, upstream_event: None, ..append.clone() });
+                }
                 Ok(appended) => break appended,
                 Err(err) if Instant::now() + delay >= until || self.inner.abandon.is_cancelled() => {
                     return Err(err.into());
@@ -56,7 +62,9 @@ impl Hub {
         let until = tokio::time::Instant::now() + OPERATORS_PATIENCE;
         match self.append(&append, until).await? {
             Appended::Logged { .. } => Ok(()),
-            Appended::Gone | Appended::Ended | Appended::StaleFence => Err(Error::NoSession),
+            Appended::Gone | Appended::Ended | Appended::StaleFence | Appended::Forgotten => {
+                Err(Error::NoSession)
+            }
         }
     }
 

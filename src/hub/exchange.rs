@@ -349,7 +349,7 @@ impl Exchange {
                 self.hub.end_locally(&self.live);
                 self.outbound = Outbound::Nowhere;
             }
-            Ok(Appended::StaleFence | Appended::Ended) => {
+            Ok(Appended::StaleFence | Appended::Ended | Appended::Forgotten) => {
                 tracing::info!(stream = %append.to, "another node runs this request by now, or its time is over");
                 self.outbound = Outbound::Nowhere;
                 // Nothing more is read for it here, and should its next runner die, this node may be asked.

@@ -59,6 +59,10 @@ impl Hub {
             return;
         }
         let Some(pumping) = live.start_pump(to) else { return };
+        let reached = from.as_deref().and_then(Reached::from_text);
+        if from.is_some() && reached.is_none() {
+            tracing::warn!(session = %live.id, "another version kept where the upstream's own stream was read to; messages may be missing");
+        }
         let (hub, server, live, to) = (self.clone(), server.clone(), live.clone(), to.clone());
         self.inner.tasks.spawn_until_stopped(async move {
             let pump = Pump {
@@ -67,7 +71,7 @@ impl Hub {
                 live,
                 to,
                 producer: Producer { id: fastrand::u64(..), sequence: 0 },
-                reached: from.as_deref().and_then(Reached::from_text),
+                reached,
                 logged: from,
                 fence: pumping.fence,
             };
@@ -204,7 +208,7 @@ impl Pump {
                 Ok(())
             }
             Ok(Appended::StaleFence) => Err(Broke::Overtaken),
-            Ok(Appended::Gone | Appended::Ended) => Err(Broke::ForGood),
+            Ok(Appended::Gone | Appended::Ended | Appended::Forgotten) => Err(Broke::ForGood),
             // Not logged, as far as is known: the upstream is asked for it again.
             Err(_) => Err(Broke::Again),
         }

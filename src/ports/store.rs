@@ -146,6 +146,9 @@ pub enum Appended {
     },
     /// The request has another runner by now, or ended; or the upstream's stream has another reader.
     StaleFence,
+    /// On a stream that outlives its requests: the request is not recorded, was not taken over and did
+    /// not end. The store forgot it, and nobody but the caller runs it.
+    Forgotten,
     /// The stream's last answer was appended before.
     Ended,
     Gone,
@@ -214,9 +217,11 @@ pub enum Attached {
     /// A POST's stream whose last answer is not after the position: nothing will come.
     Ended,
     /// The log does not reach back to the position, or the position was never given out; nothing
-    /// was bound. `top` is where the stream stands.
+    /// was bound. `top` is where the stream stands; from `rest` on all that is left can be had, and nothing
+    /// of it was given out before the position.
     Lost {
         top: EventNumber,
+        rest: EventNumber,
     },
     /// A POST's stream that the store does not know (any more).
     Unknown,

@@ -14,8 +14,10 @@ impl SessionState {
         self.forget_if_past(&id, bounds, now_ms);
         let record =
             append.request.as_ref().and_then(|(request, fence)| self.find_record(&id, request, *fence));
+        let unrecorded = append.request.as_ref().filter(|_| record.is_none());
+        let unrecorded = unrecorded.map(|(request, fence)| self.unrecorded(&id, request, *fence));
         let Some(stream) = self.stream_to_append_to(&id, append.request.is_some(), now_ms) else {
-            return if append.request.is_some() { Appended::StaleFence } else { Appended::Ended };
+            return unrecorded.unwrap_or(Appended::Ended);
         };
         if let Some(earlier) = stream.repeated(append.producer) {
             return stream.logged(earlier);
@@ -26,8 +28,8 @@ impl SessionState {
         let stale_reader = append.reader.is_some_and(|reader| {
             stream.newest.is_some_and(|newest| newest > reader.fence) || stream.upstream_event != reader.after
         });
-        if append.request.is_some() && record.is_none() || stale_reader {
-            return Appended::StaleFence;
+        if let Some(refused) = unrecorded.or(stale_reader.then_some(Appended::StaleFence)) {
+            return refused;
         }
         let previous = stream.log.top();
         if stream.binding.is_none() {
@@ -69,6 +71,17 @@ impl SessionState {
         })
     }
 
+    /// Why nothing is recorded under this fence: whether it may have ended, or been taken over.
+    fn unrecorded(&self, id: &StreamId, request: &RequestId, fence: Fence) -> Appended {
+        let given_up = self.streams.get(id).is_some_and(|stream| stream.given_up >= fence);
+        let recorded = self.records.iter().any(|record| &record.running.request == request);
+        if id.kind() == StreamKind::Post || given_up || recorded {
+            Appended::StaleFence
+        } else {
+            Appended::Forgotten
+        }
+    }
+
     /// A POST's stream is made by `begin`, the standing ones by their first use; but never by an
     /// append for a request that isn't recorded.
     fn stream_to_append_to(&mut self, id: &StreamId, for_request: bool, now_ms: u64) -> Option<&mut Stream> {
@@ -98,7 +111,9 @@ impl SessionState {
             return Attached::Superseded(newer);
         }
         let top = stream.log.top();
-        let Some(after) = stream.start(attach.position) else { return Attached::Lost { top } };
+        let Some(after) = stream.start(attach.position) else {
+            return Attached::Lost { top, rest: stream.log.below(attach.position.unwrap_or_default()) };
+        };
         let ended = stream.ended_ms.is_some();
         if ended && after == top {
             return Attached::Ended;

@@ -92,6 +92,12 @@ impl Log {
         position.max(self.last_trimmed)
     }
 
+    /// The last position up to this one from which everything is still here, or else the first of all.
+    pub(super) fn below(&self, position: EventNumber) -> EventNumber {
+        let index = self.index_of(position).map_or_else(|index| index, |index| index + 1);
+        index.checked_sub(1).map_or(self.last_trimmed, |index| self.entries[index].number)
+    }
+
     /// What follows a position that the log reaches.
     pub(super) fn after(&self, position: EventNumber) -> Vec<Event> {
         let first = self.index_of(position).map_or_else(|index| index, |index| index + 1);

@@ -82,7 +82,11 @@ impl SessionState {
 
     /// Drops records past their deadline and events past their time.
     pub(super) fn settle(&mut self, bounds: &Bounds, now_ms: u64) {
-        self.records.retain(|record| record.running.deadline_ms > now_ms);
+        for record in self.records.extract_if(.., |record| record.running.deadline_ms <= now_ms) {
+            if let Some(stream) = self.streams.get_mut(&record.running.stream) {
+                stream.give_up(record.running.fence);
+            }
+        }
         let event_ttl = millis(bounds.log.event_ttl);
         while let Some((front, id)) = self.fronts.first() {
             if front.ms.saturating_add(event_ttl) > now_ms {
@@ -281,7 +285,11 @@ impl SessionState {
         let fence = self.draw_fence(now_ms);
         let record = &mut self.records[index];
         record.hand_to(&steal.by, fence);
-        Stolen::Taken(record.running.clone())
+        let taken = record.running.clone();
+        if let Some(stream) = self.streams.get_mut(&taken.stream) {
+            stream.give_up(steal.from);
+        }
+        Stolen::Taken(taken)
     }
 
     pub(super) fn may_close(&self, condition: &CloseIf) -> bool {

@@ -10,6 +10,9 @@ use crate::ports::Producer;
 /// How many producers beside those of running requests are remembered per stream.
 const PRODUCERS_MAX: usize = 64;
 
+/// How far a fence may be ahead of the time at which it was drawn.
+const DROPPED_SLACK_MS: u64 = 1000;
+
 #[derive(Debug)]
 pub(super) struct Stream {
     pub log: Log,
@@ -20,6 +23,9 @@ pub(super) struct Stream {
     pub unheld_from: Option<EventNumber>,
     /// The upstream's own stream, as far as it was appended here.
     pub upstream_event: Option<String>,
+    /// The newest fence of a request that may have ended without its runner's knowing: it was taken over,
+    /// ran out of time, or its last append is not remembered.
+    pub given_up: Fence,
     /// When a POST's last answer was appended.
     pub ended_ms: Option<u64>,
     /// Least recent first.
@@ -42,6 +48,7 @@ impl Stream {
             newest: None,
             unheld_from: None,
             upstream_event: None,
+            given_up: Fence(0),
             ended_ms: None,
             producers: Vec::new(),
         }
@@ -64,9 +71,14 @@ impl Stream {
     pub(super) fn produced(&mut self, produced: Produced, running: usize) {
         self.producers.retain(|known| known.producer.id != produced.producer.id);
         if self.producers.len() >= PRODUCERS_MAX + running {
-            self.producers.remove(0);
+            let dropped = self.producers.remove(0);
+            self.give_up(Fence(dropped.number.ms + DROPPED_SLACK_MS));
         }
         self.producers.push(produced);
+    }
+
+    pub(super) fn give_up(&mut self, fence: Fence) {
+        self.given_up = self.given_up.max(fence);
     }
 
     /// Binds the stream; whoever held it before is answered.

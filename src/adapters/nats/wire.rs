@@ -18,6 +18,8 @@ pub(super) enum Malformed {
     Format(u32),
     #[error("it is no parcel")]
     NoParcel,
+    #[error("its head can't be read: {0}")]
+    Head(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -136,7 +138,8 @@ pub(super) fn decode(bytes: &Bytes) -> Result<(Parcel, u64), Malformed> {
     if format != FORMAT {
         return Err(Malformed::Format(format));
     }
-    let head: Head = serde_json::from_slice(&bytes[..end]).map_err(|_| Malformed::NoParcel)?;
+    let head = serde_json::from_slice(&bytes[..end]);
+    let head: Head = head.map_err(|error| Malformed::Head(error.to_string()))?;
     let payload = bytes.slice(end + 1..);
     let envelope = envelope_of(head.body, payload).ok_or(Malformed::NoParcel)?;
     let from = NodeId::parse(&head.from).map_err(|_| Malformed::NoParcel)?;
@@ -261,6 +264,25 @@ mod tests {
         fn bytes_that_are_no_parcel_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(decode(&Bytes::from(bytes)).is_err());
         }
+    }
+
+    fn told(head: &str) -> Result<(Parcel, u64), Malformed> {
+        decode(&Bytes::from(format!("{head}\n")))
+    }
+
+    #[test]
+    fn fields_that_a_newer_version_adds_are_passed_over() {
+        let plain = r#"{"format":1,"from":"a","number":1,"at":2,"kind":"tally"}"#;
+        let (parcel, at) = told(plain).unwrap();
+        let added = r#"{"format":1,"from":"a","number":1,"at":2,"later":{"x":[1]},"kind":"tally","more":1}"#;
+        assert_eq!(told(added), Ok((parcel, at)));
+    }
+
+    #[test]
+    fn a_kind_that_only_a_newer_version_knows_is_named() {
+        let newer = r#"{"format":1,"from":"a","number":1,"at":2,"kind":"gossip","of":"b"}"#;
+        let Err(Malformed::Head(why)) = told(newer) else { panic!("it is unknown") };
+        assert!(why.contains("gossip"), "{why}");
     }
 
     #[test]

@@ -124,11 +124,13 @@ impl Parts {
                     session.server = ServerName::parse(&fields.text()?)
                         .map_err(|_| Unreadable("a server's name is none"))?;
                 }
-                "owner" => session.owner = owner(&fields.text()?),
+                "owner" => session.owner = owner(&fields.text()?)?,
                 "transport" => {
-                    if fields.text()? == "s" {
-                        session.transport = Transport::HttpSse;
-                    }
+                    session.transport = match &*fields.text()? {
+                        "g" => Transport::Streamable,
+                        "s" => Transport::HttpSse,
+                        _ => return Err(Unreadable("a transport is none")),
+                    };
                 }
                 "client" => session.client = Some(json::<StoredClient>(&fields.text()?)?.into()),
                 "upstream" => {
@@ -162,9 +164,13 @@ fn json<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, Unreadable> {
     serde_json::from_str(text).map_err(|_| Unreadable("JSON is none"))
 }
 
-/// The anonymous principal is an empty text; no named one is.
-pub(super) fn owner(stored: &str) -> Principal {
-    stored.strip_prefix('=').map_or_else(Principal::anonymous, Principal::named)
+/// Any text but these is another version's, and nobody's to guess.
+pub(super) fn owner(stored: &str) -> Result<Principal, Unreadable> {
+    match stored.strip_prefix('=') {
+        Some(name) => Ok(Principal::named(name)),
+        None if stored == Principal::anonymous().as_str() => Ok(Principal::anonymous()),
+        None => Err(Unreadable("an owner is none")),
+    }
 }
 
 #[derive(Deserialize)]

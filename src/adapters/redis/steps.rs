@@ -11,7 +11,7 @@ use fred::types::{ClusterHash, CustomCommand, Value};
 use fred::util::redis_keyslot;
 use tokio::time::Instant;
 
-use super::answer::{Parts, Unreadable};
+use super::answer::Parts;
 use super::link::Link;
 use super::scripts::{Script, Scripts};
 use super::servers::Servers;
@@ -79,7 +79,11 @@ impl Steps {
         let said = parts.text()?;
         match &*said {
             "gone" => Ok(None),
-            "format" => Err(Unreadable("its format is another version's").into()),
+            "format" => {
+                let format = parts.text()?;
+                tracing::error!(session = %id, format, "a session has another version's format: this node can't serve it");
+                Err(StoreError::Unavailable)
+            }
             _ => Ok(Some((said, parts))),
         }
     }

@@ -82,7 +82,7 @@ impl RedisSessionStore {
             let answer = self.steps.on_session(&self.steps.scripts.open, id, None, arguments.clone()).await?;
             let (said, mut parts) = answer.ok_or(StoreError::Unknown)?;
             if said == "owned" {
-                return Ok(Opened::Owned(owner(&parts.text()?)));
+                return Ok(Opened::Owned(owner(&parts.text()?)?));
             }
             if let Reaped::Ended(closed) = self.reap_one(id).await? {
                 self.leftover.lock().expect("no panic while holding it").push(*closed);
@@ -132,6 +132,7 @@ impl RedisSessionStore {
         Ok(match &*said {
             "stale" => Appended::StaleFence,
             "ended" => Appended::Ended,
+            "forgotten" => Appended::Forgotten,
             _ => Appended::Logged {
                 number: parts.parsed()?,
                 previous: parts.parsed()?,
@@ -155,7 +156,7 @@ impl RedisSessionStore {
             "late" => Attached::TooLate,
             "unknown" => Attached::Unknown,
             "ended" => Attached::Ended,
-            "lost" => Attached::Lost { top: parts.parsed()? },
+            "lost" => Attached::Lost { top: parts.parsed()?, rest: parts.parsed()? },
             "superseded" => Attached::Superseded(parts.fence()?),
             _ => bound(parts)?,
         })

@@ -32,11 +32,11 @@ async fn p7_nats_is_away_for_a_while() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p7_redis_is_away_for_a_while() {
-    let busy = Busy::start(Setup::default(), load()).await;
+    let mut busy = Busy::start(Setup::default(), load()).await;
     let memory = Memory::watch(&busy.scene.cluster);
-    busy.scene.cluster.redis.freeze();
+    busy.scene.cluster.redis().freeze();
     let (rate, _) = busy.for_a_while(OUTAGE).await;
-    busy.scene.cluster.redis.thaw();
+    busy.scene.cluster.redis().thaw();
     let ready = all_ready(&busy.scene.cluster).await;
     tokio::time::sleep(Duration::from_secs(4)).await;
     memory.check("Redis away", &busy.scene.cluster);

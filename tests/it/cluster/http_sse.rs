@@ -10,7 +10,7 @@ use serde_json::{Value, json as value};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::ledger::{Counted, Ledger};
+use super::ledger::{Counted, Ledger, Seen};
 use super::load::{Load, call};
 use crate::harness::{Client, POST, Stream, request};
 
@@ -32,8 +32,8 @@ struct Session {
 
 struct Waiting {
     token: String,
-    seen: Vec<u64>,
-    done: oneshot::Sender<(Value, Vec<u64>)>,
+    seen: Seen,
+    done: oneshot::Sender<(Value, Seen)>,
 }
 
 /// What a POST came to.
@@ -101,7 +101,9 @@ impl OldWorker {
 
     fn take(&self, session: &Session, counted: &mut Counted, message: &Value) {
         if message["method"] == "notifications/message" {
-            return self.ledger.said_unasked(self.number, counted, message);
+            let whole = self.ledger.said_unasked(self.number, counted, message);
+            let mut waiting = session.waiting.lock().unwrap();
+            return waiting.values_mut().for_each(|call| call.seen.loss_told |= !whole);
         }
         let mut waiting = session.waiting.lock().unwrap();
         let id = match message["method"].as_str() {
@@ -114,7 +116,7 @@ impl OldWorker {
         // Of a POST whose answer did not arrive.
         let Some(id) = id.filter(|id| waiting.contains_key(id)) else { return };
         if let Some(step) = message["params"]["progress"].as_u64() {
-            return waiting.get_mut(&id).unwrap().seen.push(step);
+            return waiting.get_mut(&id).unwrap().seen.steps.push(step);
         }
         let ended = waiting.remove(&id).unwrap();
         let _ = ended.done.send((message.clone(), ended.seen));
@@ -130,7 +132,7 @@ impl OldWorker {
                 continue;
             }
             let (done, answer) = oneshot::channel();
-            session.waiting.lock().unwrap().insert(id, Waiting { token, seen: Vec::new(), done });
+            session.waiting.lock().unwrap().insert(id, Waiting { token, seen: Seen::default(), done });
             let params = value!({ "protocolVersion": "2024-11-05", "capabilities": {},
                 "clientInfo": { "name": "old", "version": "1" } });
             match self.post(session, &request(id, "initialize", &params)).await {
@@ -147,7 +149,7 @@ impl OldWorker {
     async fn call(&self, session: &Session, id: u64, token: String) {
         let began = Instant::now();
         let (done, answer) = oneshot::channel();
-        let waiting = Waiting { token: token.clone(), seen: Vec::new(), done };
+        let waiting = Waiting { token: token.clone(), seen: Seen::default(), done };
         session.waiting.lock().unwrap().insert(id, waiting);
         match self.post(session, &call(id, &token, self.load)).await {
             Posted::Accepted => {

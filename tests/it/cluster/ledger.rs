@@ -57,13 +57,17 @@ impl Ledger {
         *self.silence.lock().unwrap()
     }
 
-    /// A call's end: its steps came once each and in order, all of them before a result.
-    pub(super) fn ended(&self, token: &str, message: &Value, seen: &[u64], steps: u64, took: Duration) {
-        if !seen.iter().copied().eq(1..=seen.len() as u64) {
+    /// A call's end: its steps came once each and in order, all of them before a result, but for what was
+    /// told to be lost.
+    pub(super) fn ended(&self, token: &str, message: &Value, seen: &Seen, steps: u64, took: Duration) {
+        let Seen { steps: seen, loss_told } = seen;
+        let in_order = seen.is_sorted_by(|one, next| one < next) && seen.iter().all(|step| *step <= steps);
+        let whole = seen.iter().copied().eq(1..=seen.len() as u64);
+        if !in_order || !(whole || *loss_told) {
             self.wrong(format!("{token}: {seen:?}"));
         }
         if message["error"].is_null() {
-            if seen.len() as u64 != steps || message["result"]["token"] != *token {
+            if seen.len() as u64 != steps && !loss_told || message["result"]["token"] != *token {
                 self.wrong(format!("{token}: {seen:?} and then {message}"));
             }
             self.results.fetch_add(1, Ordering::Relaxed);
@@ -73,13 +77,13 @@ impl Ledger {
         self.took.lock().unwrap().push(took);
     }
 
-    /// What the server said unasked: numbers, each once and in order.
-    pub(super) fn said_unasked(&self, client: usize, counted: &mut Counted, message: &Value) {
+    /// What the server said unasked: numbers, each once and in order. False if it is the gateway that says
+    /// that something may be lost.
+    pub(super) fn said_unasked(&self, client: usize, counted: &mut Counted, message: &Value) -> bool {
         let Some(number) = message["params"]["data"]["unasked"].as_u64() else {
-            // The gateway says that it may have lost something.
             self.losses_told.fetch_add(1, Ordering::Relaxed);
             counted.last = None;
-            return;
+            return false;
         };
         self.unasked.fetch_add(1, Ordering::Relaxed);
         if counted.last.is_some_and(|last| number != last + 1) {
@@ -90,7 +94,16 @@ impl Ledger {
             *silence = before.elapsed().max(*silence);
         }
         counted.last = Some(number);
+        true
     }
+}
+
+/// What a call's client saw before its end.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub steps: Vec<u64>,
+    /// Meanwhile it was told that something may be missing on this stream.
+    pub loss_told: bool,
 }
 
 /// What a session's stream said unasked last.

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::http_sse::OldWorker;
-use super::ledger::{Counted, Ledger};
+use super::ledger::{Counted, Ledger, Seen};
 use crate::harness::{Client, Stream, read, request};
 
 const VERSION: &str = "2025-11-25";
@@ -230,10 +230,10 @@ impl Worker {
             // The store was away: the answer comes without its steps.
             let reply = read(response).await.json();
             self.ledger.in_json.fetch_add(1, Ordering::Relaxed);
-            let seen: Vec<_> = (1..=load.steps).collect();
+            let seen = Seen { steps: (1..=load.steps).collect(), loss_told: false };
             return self.ledger.ended(&token, &reply, &seen, load.steps, began.elapsed());
         }
-        let mut seen = Vec::new();
+        let mut seen = Seen::default();
         let mut stream = Stream::new(response);
         loop {
             let mut position = stream.position.clone();
@@ -245,7 +245,7 @@ impl Worker {
                 if message["id"] == id {
                     return self.ledger.ended(&token, &message, &seen, load.steps, began.elapsed());
                 }
-                seen.extend(message["params"]["progress"].as_u64());
+                seen.steps.extend(message["params"]["progress"].as_u64());
             }
             position = stream.position.clone().or(position);
             let Some(position) = position else {

@@ -3,6 +3,7 @@
 //! or without an end.
 
 mod backends;
+mod failovers;
 mod http_sse;
 mod ledger;
 mod links;
@@ -11,6 +12,7 @@ mod pinned;
 mod processes;
 mod promises;
 mod restarts;
+mod rollouts;
 mod server;
 mod watch;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::load::Load;
 use super::watch::all_ready;
 use super::{Busy, assert_no_errors, load, report};
-use crate::servers::{Redis, Setup};
+use crate::servers::{Redis, Setup, State};
 
 /// How long it is away.
 const AWAY: Duration = Duration::from_secs(3);
@@ -14,11 +14,11 @@ const AWAY: Duration = Duration::from_secs(3);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p3_p7_redis_is_killed_and_comes_back_with_its_data() {
     let redis = tokio::task::spawn_blocking(Redis::keeping).await.unwrap();
-    let mut busy = Busy::start(Setup { redis: Some(redis), ..Setup::default() }, load()).await;
+    let mut busy = Busy::start(Setup { state: Some(State::One(redis)), ..Setup::default() }, load()).await;
     for _ in 0..2 {
-        busy.scene.cluster.redis.kill();
+        busy.scene.cluster.redis().kill();
         tokio::time::sleep(AWAY).await;
-        tokio::task::block_in_place(|| busy.scene.cluster.redis.restart());
+        tokio::task::block_in_place(|| busy.scene.cluster.redis().restart());
         println!("after its return {:.1?}", all_ready(&busy.scene.cluster).await);
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
@@ -34,9 +34,9 @@ async fn p3_p7_redis_is_killed_and_comes_back_without_its_data() {
     let load = Load { sessions_end: true, ..load() };
     let mut busy = Busy::start(Setup::default(), load).await;
     for _ in 0..2 {
-        busy.scene.cluster.redis.kill();
+        busy.scene.cluster.redis().kill();
         tokio::time::sleep(AWAY).await;
-        tokio::task::block_in_place(|| busy.scene.cluster.redis.restart());
+        tokio::task::block_in_place(|| busy.scene.cluster.redis().restart());
         println!("after its return {:.1?}", all_ready(&busy.scene.cluster).await);
         tokio::time::sleep(Duration::from_secs(5)).await;
     }

@@ -51,9 +51,14 @@ pub(crate) async fn positions_that_cannot_be_resumed_are_lost(harness: &impl Har
     assert!(tail.events.is_empty());
     let beyond = EventNumber::new(numbers[5].ms + 1_000_000, 0);
     let between = EventNumber::new(numbers[3].ms, numbers[3].counter + 1_000);
+    let attach = |position| attach(&stream, "a", Some(position));
     for position in [numbers[0], EventNumber::default(), beyond, between] {
-        let attached = store.attach(&attach(&stream, "a", Some(position))).await.unwrap();
-        assert_eq!(attached, Attached::Lost { top: numbers[5] }, "{position}");
+        let attached = store.attach(&attach(position)).await.unwrap();
+        let rest = numbers[1..].iter().rfind(|number| **number <= position).unwrap_or(&numbers[1]);
+        assert_eq!(attached, Attached::Lost { top: numbers[5], rest: *rest }, "{position}");
+        // What is left can be had from there.
+        let (_, tail) = bound(&*store, &attach(*rest)).await;
+        assert!(tail.events.iter().all(|event| event.number > position), "{position}: {tail:?}");
     }
 }
 
@@ -131,7 +136,8 @@ pub(crate) async fn a_position_that_no_event_has_is_lost(harness: &impl Harness)
     let top = logged(&*store, &message(&stream, "1")).await;
     for position in [EventNumber::default(), EventNumber::new(u64::MAX, u64::MAX), EventNumber::new(1, 0)] {
         let attached = store.attach(&attach(&stream, "a", Some(position))).await.unwrap();
-        assert_eq!(attached, Attached::Lost { top }, "{position}");
+        let Attached::Lost { top: stands, rest } = attached else { panic!("{position}: {attached:?}") };
+        assert_eq!((stands, rest == top), (top, position > top), "{position}");
     }
 }
 

@@ -4,6 +4,7 @@
 mod attach;
 mod bus;
 mod ends;
+mod formats;
 mod log;
 mod memory;
 mod model;
@@ -159,7 +160,7 @@ macro_rules! core_contract {
                 a_request_is_named_once, begun_without_a_socket_nobody_holds_the_stream,
                 only_the_runner_appends, the_last_answer_ends_the_stream, attach_names_what_still_runs,
                 records_end_at_their_deadline, a_stream_nobody_knows_is_unknown,
-                an_unrecorded_post_takes_no_events;
+                an_unrecorded_post_takes_no_events, p5_a_request_that_was_forgotten_is_told_from_one_that_ended;
             operate: nodes_are_alive_while_they_beat, hints_are_kept_with_their_time,
                 a_mark_tells_a_thief_where_to_go_on, what_operators_see;
             serial: appends_and_attaches_are_serial, of_many_owners_one_gets_the_session,

@@ -133,7 +133,8 @@ pub(crate) async fn run(store: &dyn SessionStore, actions: Vec<Action>) {
                 if at + 1 >= model.kept {
                     model.bound(&attached, at);
                 } else {
-                    assert_eq!(attached, Attached::Lost { top: model.all.last().unwrap().number });
+                    let (top, rest) = (model.all.last().unwrap().number, model.all[model.kept - 1].number);
+                    assert_eq!(attached, Attached::Lost { top, rest });
                 }
             }
             Action::Attach => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast::domain::{RequestId, SessionId};
+use holdfast::domain::{Fence, RequestId, SessionId, StreamId, StreamKey};
 use holdfast::ports::{Append, Appended, Attached, Begin, Begun, Producer, Steal, Stolen};
 
 use super::{Harness, attach, begin, begun, bound, bounds, logged, message, node, opened, request, texts};
@@ -214,4 +214,52 @@ pub(crate) async fn an_unrecorded_post_takes_no_events(harness: &impl Harness) {
     let refused = store.append(&for_request).await.unwrap();
     assert!(matches!(refused, Appended::StaleFence | Appended::Ended), "{refused:?}");
     assert_eq!(store.attach(&attach(&never.stream, "a", None)).await.unwrap(), Attached::Unknown);
+}
+
+/// On a stream that outlives its requests. Whoever runs one that a failover forgot has to say its answer
+/// all the same; of one that may have ended it must not be said twice.
+pub(crate) async fn p5_a_request_that_was_forgotten_is_told_from_one_that_ended(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let session = opened(&*store).await;
+    let stream = StreamKey { session: session.clone(), stream: StreamId::http_sse() };
+    let begin = |id: u64, seconds| Begin {
+        stream: stream.clone(),
+        bind: false,
+        lifetime: Duration::from_secs(seconds),
+        ..begin(&session, &[request(id)])
+    };
+    let say = |id: u64, fence, producer: u64| Append {
+        producer: Producer { id: producer, sequence: 1 },
+        request: Some((request(id), fence)),
+        last: true,
+        ..message(&stream, "said")
+    };
+    let (first, _) = begun(&*store, &begin(1, 60)).await;
+    let forgotten = say(9, first, 9);
+    assert_eq!(store.append(&forgotten).await.unwrap(), Appended::Forgotten);
+    let unrecorded = Append { request: None, last: false, ..forgotten.clone() };
+    let number = logged(&*store, &unrecorded).await;
+    assert_eq!(logged(&*store, &unrecorded).await, number, "its producer is known");
+    assert_eq!(logged(&*store, &forgotten).await, number);
+    let stale = Fence(first.0 - 1);
+    assert_eq!(store.append(&say(1, stale, 1)).await.unwrap(), Appended::StaleFence, "it runs");
+    // Taken over and ended there.
+    let steal = Steal { stream: stream.clone(), request: request(1), from: first, by: node("b") };
+    let Stolen::Taken(taken) = store.steal(&steal).await.unwrap() else { panic!("not taken") };
+    assert_eq!(store.append(&say(1, first, 1)).await.unwrap(), Appended::StaleFence);
+    logged(&*store, &say(1, taken.fence, 2)).await;
+    assert_eq!(store.append(&say(1, first, 1)).await.unwrap(), Appended::StaleFence);
+    // Out of time.
+    let (brief, _) = begun(&*store, &begin(2, 1)).await;
+    harness.pass(Duration::from_millis(1100)).await;
+    assert_eq!(store.append(&say(2, brief, 3)).await.unwrap(), Appended::StaleFence);
+    // Ended so long ago that its producer is not remembered.
+    let (last, _) = begun(&*store, &begin(3, 60)).await;
+    let said = say(3, last, 4);
+    let number = logged(&*store, &said).await;
+    assert_eq!(logged(&*store, &said).await, number);
+    for _ in 0..70 {
+        logged(&*store, &message(&stream, "more")).await;
+    }
+    assert_eq!(store.append(&said).await.unwrap(), Appended::StaleFence);
 }

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use super::{Folder, Link, Nats, Redis, Server};
+use super::{Folder, Link, Nats, Redis, Server, State};
 use crate::peers::process::{Process, free_port, holdfast_at};
 
 pub(crate) const NODES: usize = 3;
@@ -15,13 +15,14 @@ pub(crate) struct Setup {
     pub settings: Vec<(String, String)>,
     /// The node whose ways to Redis and NATS can be made bad.
     pub linked: Option<usize>,
-    pub redis: Option<Redis>,
     /// Each node's own server, in place of the one that all have.
     pub own_upstreams: Vec<String>,
+    /// A single Redis by default.
+    pub state: Option<State>,
 }
 
 pub(crate) struct Cluster {
-    pub redis: Redis,
+    pub state: State,
     pub nats: Nats,
     links: Option<Links>,
     nodes: Vec<Option<Process>>,
@@ -50,17 +51,18 @@ impl Cluster {
     /// Within a runtime, if a node is linked.
     pub(crate) fn set_up(upstream: &str, setup: Setup) -> Self {
         let folder = Folder::new();
-        let (redis, nats) = (setup.redis.unwrap_or_else(Redis::start), Nats::start());
+        let state = setup.state.unwrap_or_else(|| State::One(Redis::start()));
+        let nats = Nats::start();
         let links = setup.linked.map(|node| Links {
             node,
-            redis: Link::to(redis.port()),
+            redis: Link::to(state.one().port()),
             nats: Link::to(nats.port()),
         });
         let mut settings = setup.settings;
         settings.push(("servers.default.upstream".into(), upstream.into()));
         let addresses = (0..NODES).map(|_| (free_port(), free_port())).collect();
         let mut cluster = Self {
-            redis,
+            state,
             nats,
             links,
             nodes: (0..NODES).map(|_| None).collect(),
@@ -76,6 +78,11 @@ impl Cluster {
         }
         cluster.start_balancer();
         cluster
+    }
+
+    /// The only Redis.
+    pub(crate) fn redis(&mut self) -> &mut Redis {
+        self.state.one_mut()
     }
 
     /// Where the balancer listens.
@@ -127,11 +134,13 @@ impl Cluster {
             command.env("HOLDFAST_SERVERS_DEFAULT_UPSTREAM", own);
         }
         command.env("HOLDFAST_CLUSTER_NODE_NAME", format!("n{node}"));
-        let (redis, nats) = match &self.links {
-            Some(links) if links.node == node => (links.redis.port(), links.nats.port()),
-            _ => (self.redis.port(), self.nats.port()),
+        let (state, nats) = match &self.links {
+            Some(links) if links.node == node => {
+                (format!("redis://127.0.0.1:{}", links.redis.port()), links.nats.port())
+            }
+            _ => (self.state.url(), self.nats.port()),
         };
-        command.env("HOLDFAST_STATE", format!("redis://127.0.0.1:{redis}"));
+        command.env("HOLDFAST_STATE", state);
         command.env("HOLDFAST_BUS", format!("nats://127.0.0.1:{nats}"));
         self.nodes[node] = Some(holdfast_at(&command, listen, admin));
     }

@@ -5,6 +5,7 @@ mod link;
 mod nats;
 mod redis;
 mod redis_group;
+mod state;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ pub(crate) use link::{Link, Way};
 pub(crate) use nats::Nats;
 pub(crate) use redis::{Redis, config as redis_config};
 pub(crate) use redis_group::{RedisCluster, Sentinels, Shared};
+pub(crate) use state::State;
 pub(crate) use tls::Tls;
 
 /// A folder for a test's files.

@@ -107,6 +107,11 @@ impl Redis {
         self.server.as_ref().unwrap().signal("-CONT");
     }
 
+    /// What it answers to an operator.
+    pub(crate) fn ask(&self, words: &[&str]) -> String {
+        ask(self.port, words)
+    }
+
     /// Says something to it, as an operator would.
     pub(crate) fn command(&self, words: &[&str]) {
         let said = ask(self.port, words);

@@ -10,10 +10,14 @@ use super::redis::{ask, ask_lightly, secured};
 use super::{Folder, Server, Tls};
 use crate::peers::free_port;
 
-/// A server keeps what a restart would need in its folder, and nothing of its data.
+/// A server keeps what a restart would need in its folder, and nothing of its data. Replicas read what
+/// their primary sends from a file: in one folder each needs its own.
 fn server(folder: &Folder, port: u16, more: &str) -> Server {
-    let fixed =
-        format!("--port {port} --bind 127.0.0.1 --dir {} --appendonly no {more}", folder.path().display());
+    let fixed = format!(
+        "--port {port} --bind 127.0.0.1 --dir {} --dbfilename {port}.rdb --appendonly no \
+         --repl-diskless-sync-delay 0 {more}",
+        folder.path().display()
+    );
     let mut arguments: Vec<_> = fixed.split_whitespace().map(str::to_owned).collect();
     arguments.extend(["--save".to_owned(), String::new()]);
     Server::start("redis-server", &arguments, port)
@@ -129,6 +133,11 @@ impl RedisCluster {
         assert!(created.contains("All 16384 slots covered"), "{created}");
         let cluster = Self { servers, ports, settings, away: None, secure, folder };
         cluster.whole();
+        for replica in &cluster.ports[3..] {
+            until("every replica is in step", || {
+                ask_lightly(*replica, &["info"]).contains("master_link_status:up")
+            });
+        }
         cluster
     }
 
@@ -160,7 +169,7 @@ impl RedisCluster {
 
     /// Which of them has the key.
     pub(crate) fn of(&self, key: &str) -> usize {
-        let here: Vec<_> = (0..self.ports.len()).filter(|&index| self.away != Some(index)).collect();
+        let here = self.here();
         let slot: u64 = ask(self.ports[here[0]], &["cluster", "keyslot", key]).trim().parse().unwrap();
         let owns = |&index: &usize| {
             let nodes = ask(self.ports[index], &["cluster", "nodes"]);
@@ -171,6 +180,24 @@ impl RedisCluster {
             })
         };
         here.into_iter().find(owns).or(self.away).expect("somebody has every slot")
+    }
+
+    /// Those that answer.
+    fn here(&self) -> Vec<usize> {
+        let runs = |index: &usize| self.servers[*index].is_some() && self.away != Some(*index);
+        (0..self.ports.len()).filter(runs).collect()
+    }
+
+    /// Waits until all that answer know that a replica took over from the one that was killed last.
+    pub(crate) fn promoted(&self) {
+        let of_the_dead = format!(":{}@", self.ports[self.away.expect("one is dead")]);
+        // Eight words on a server, and then its slots.
+        let has_no_slots = |index: usize| {
+            let nodes = ask_lightly(self.ports[index], &["cluster", "nodes"]);
+            let dead = nodes.lines().find(|line| line.contains(&of_the_dead));
+            dead.is_some_and(|line| line.split(' ').count() == 8)
+        };
+        until("a replica took over", || self.here().into_iter().all(has_no_slots));
     }
 
     /// What one of them answers to an operator.
@@ -277,7 +304,7 @@ impl Sentinels {
             None => String::new(),
         };
         let primary = secure.as_ref().map_or(ports[0], |secure| secure.ports[0]);
-        let settings = |index: usize| format!("--repl-diskless-sync-delay 0 {settings} {}", over_tls(index));
+        let settings = |index: usize| format!("{settings} {}", over_tls(index));
         let replica = format!("--replicaof 127.0.0.1 {primary} {}", settings(1));
         let servers =
             vec![Some(server(&folder, ports[0], &settings(0))), Some(server(&folder, ports[1], &replica))];

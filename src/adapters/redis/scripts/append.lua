@@ -6,8 +6,15 @@ age()
 local payload, producer, request, last, upstream = arg(2), 'p:' .. arg(3), arg(5), arg(7) == '1', arg(8)
 local record = request ~= '' and record_of(request) or nil
 if record and (record.stream ~= name or record.fence ~= arg(6)) then record = nil end
+-- Without a record: whether that may have ended or been taken over, or was forgotten by a failover.
+local function unrecorded()
+  local fence, known = tonumber(arg(6)), redis.call('HMGET', B, 'taken', 'dropped')
+  local ended = redis.call('HEXISTS', R, request) == 1 or tonumber(known[1] or '0') >= fence
+    or tonumber(known[2] or '0') >= fence
+  return { (is_post(name) or ended) and 'stale' or 'forgotten' }
+end
 if redis.call('HEXISTS', B, 'top') == 0 then
-  if request ~= '' then return { 'stale' } end
+  if request ~= '' then return unrecorded() end
   if is_post(name) then return { 'ended' } end
   ensure()
 end
@@ -23,7 +30,7 @@ if book[5] then
   if tonumber(arg(4)) <= tonumber(sequence) then return logged(number, previous) end
 end
 if book[4] then return { 'ended' } end
-if request ~= '' and not record then return { 'stale' } end
+if request ~= '' and not record then return unrecorded() end
 if arg(9) ~= '' and tonumber(book[7] or '0') > tonumber(arg(9)) then return { 'stale' } end
 if arg(9) ~= '' and (book[8] or '') ~= arg(10) then return { 'stale' } end
 local previous = book[1]
@@ -49,7 +56,13 @@ local known = {}
 for id in string.gmatch(book[6] or '', '%S+') do
   if id ~= producer then known[#known + 1] = id end
 end
-while #known >= 64 + still do redis.call('HDEL', B, table.remove(known, 1)) end
+while #known >= 64 + still do
+  local oldest = table.remove(known, 1)
+  local ms = string.match(redis.call('HGET', B, oldest) or '', ' (%d+)%-')
+  redis.call('HDEL', B, oldest)
+  -- Until then a repeated last answer may not be known for what it is.
+  if ms then redis.call('HSET', B, 'dropped', text(math.max(tonumber(redis.call('HGET', B, 'dropped') or '0'), ms + 1000))) end
+end
 known[#known + 1] = producer
 redis.call('HSET', B, producer, arg(4) .. ' ' .. number .. ' ' .. previous, 'producers', table.concat(known, ' '))
 if is_post(name) then

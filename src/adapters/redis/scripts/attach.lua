@@ -19,7 +19,8 @@ if position == '' then
   start = book[6] or top
   if book[6] and above(trimmed, start) then start = trimmed end
 elseif position ~= top and position ~= trimmed and #redis.call('XRANGE', L, position, position) == 0 then
-  return { 'lost', top }
+  local below = redis.call('XREVRANGE', L, position, '-', 'COUNT', 1)[1]
+  return { 'lost', top, below and below[1] or trimmed }
 end
 if book[7] and start == top then return { 'ended' } end
 local fence = own
