@@ -11,12 +11,13 @@ use std::future::Future;
 use std::pin::pin;
 use std::process::ExitCode;
 
+pub use crate::auth::mint as mint_token;
 pub use demo::{DemoOptions, demo};
 pub use gateway::{Gateway, Listeners, StartError, Surroundings};
 pub use operate::{Operation, operate};
 pub use shared::{Shared, Unusable};
 
-use crate::config::Config;
+use crate::config::{AuthMode, Config};
 use crate::lifecycle::{Ending, shutdown_requested};
 use crate::telemetry::{self, chain};
 
@@ -28,6 +29,9 @@ pub fn serve(config: Config) -> ExitCode {
         return fail("telemetry.log_filter can't be read", &error);
     }
     descriptors::raise(&config);
+    if config.auth.mode == AuthMode::None && !config.listen.ip().is_loopback() {
+        tracing::warn!(listen = %config.listen, "nobody has to log in, and other machines can reach this (auth.insecure)");
+    }
     // What the clients of the backends take, where nobody gives them one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     run(async move {

@@ -8,9 +8,10 @@ use http::Uri;
 
 use super::shared::Unusable;
 use crate::adapters::{nats, redis};
+use crate::auth::{Authenticator, Token};
 use crate::config::{
-    AllowedHosts, AllowedOrigins, Answers, Bus, Config, Era, LogFormat, NatsConfig, RedisConfig,
-    ServerConfig, SessionMode, State,
+    AllowedHosts, AllowedOrigins, Answers, AuthMode, Bus, Config, Era, LogFormat, NatsConfig, RedisConfig,
+    Secret, ServerConfig, SessionMode, State,
 };
 use crate::domain::{InvalidId, NodeId, ServerName};
 use crate::hub::{
@@ -186,12 +187,21 @@ pub(super) fn edge(config: &Config, listening: SocketAddr) -> edge::Config {
     });
     let prefix = config.public_url.as_ref().map_or("", |url| url.path().trim_end_matches('/')).to_owned();
     edge::Config {
+        authenticator: authenticator(config),
         policy: edge::Policy { origins, hosts, loopback: listening.ip().is_loopback(), public },
         body_bytes_max: config.http.body_bytes_max,
         body_timeout: config.http.body_timeout,
         retry_after: config.limits.retry_after,
         prefix,
         sessions: config.state != State::None,
+    }
+}
+
+fn authenticator(config: &Config) -> Authenticator {
+    let token = |(name, digest): (&String, &Secret)| Token::new(name, digest.reveal()).ok();
+    match config.auth.mode {
+        AuthMode::None => Authenticator::Nobody,
+        AuthMode::Tokens => Authenticator::Tokens(config.auth.tokens.iter().filter_map(token).collect()),
     }
 }
 

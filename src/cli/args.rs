@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-use crate::config::Overrides;
+use crate::config::{Overrides, is_name};
 
 /// A gateway for the Model Context Protocol that scales sideways.
 #[derive(Debug, Parser)]
@@ -25,6 +25,8 @@ pub(super) enum Command {
     CheckConfig(Options),
     /// Print the reference of all configuration keys (docs/configuration.md).
     ConfigReference,
+    /// Make a token, and say how the configuration knows it (`auth.tokens`).
+    Token(TokenOptions),
     /// List, show and end sessions, through a node's admin API.
     Sessions(SessionsOptions),
     /// Give a notification to one session, to all of a server, or to all.
@@ -90,6 +92,18 @@ pub(super) struct DemoOptions {
     /// Speak between nodes over this NATS instead of the process's memory.
     #[arg(long, value_name = "URL", requires = "redis")]
     pub nats: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct TokenOptions {
+    /// Who is to hold it: a-z, 0-9, `_` and `-`.
+    #[arg(value_name = "NAME", default_value = "me", value_parser = name)]
+    pub name: String,
+}
+
+fn name(text: &str) -> Result<String, &'static str> {
+    let valid = is_name(text).then(|| text.to_owned());
+    valid.ok_or("wanted: a-z, 0-9, `_` and `-`, beginning with a letter or digit, 63 characters at most")
 }
 
 /// Whom to ask.

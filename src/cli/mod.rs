@@ -35,6 +35,11 @@ pub fn run() -> ExitCode {
             say(config::reference().trim_end());
             ExitCode::SUCCESS
         }
+        Command::Token(args::TokenOptions { name }) => {
+            let (token, digest) = app::mint_token();
+            say(&format!("{token}\n\nauth:\n  mode: tokens\n  tokens:\n    {name}:\n      sha256: {digest}"));
+            ExitCode::SUCCESS
+        }
         Command::Sessions(args::SessionsOptions { command, filter, admin }) => {
             let operation = match command {
                 None => Operation::List { filter: filter.pairs() },

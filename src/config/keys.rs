@@ -1,6 +1,7 @@
 //! Every key there is, read from the top of the document down: name, default, range and meaning in one
 //! place. A default's reason stands in its text, because the text becomes the reference.
 
+mod auth;
 mod client;
 mod cluster;
 mod node;
@@ -17,7 +18,7 @@ use super::faults::did_you_mean;
 use super::reader::Section;
 use super::secret::Secret;
 use super::settings::{
-    Answers, Bus, Config, Era, RequestsConfig, ServerConfig, SessionMode, State, UpstreamUrl,
+    Answers, AuthMode, Bus, Config, Era, RequestsConfig, ServerConfig, SessionMode, State, UpstreamUrl,
 };
 use super::units::Reason;
 
@@ -49,8 +50,8 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
     let listen = s.address(
         "listen",
         SocketAddr::from((Ipv4Addr::LOCALHOST, 4444)),
-        "Where MCP clients connect. The default is reachable from this machine only, because nobody has to \
-         log in yet. Port 0 takes any free port.",
+        "Where MCP clients connect. The default is reachable from this machine only; any other needs `auth`. \
+         Port 0 takes any free port.",
     );
     let public_url = s.url(
         "public_url",
@@ -74,6 +75,7 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
         bus,
         default_server: None,
         admin: s.section("admin", client::ADMIN, client::admin),
+        auth: s.section("auth", auth::AUTH, auth::auth),
         http: s.section("http", client::HTTP, client::http),
         streams: s.section("streams", client::STREAMS, client::streams),
         log: s.section("log", session::LOG, session::log),
@@ -98,6 +100,7 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
     if matches!(config.state, State::Redis(_)) && config.drain.notice >= config.drain.timeout {
         s.fault(&["drain.notice", "drain.timeout"], "drain.notice leaves nothing of drain.timeout");
     }
+    check_auth(s, &config);
     config.default_server = default_server(s, named, &config.servers);
     config
 }
@@ -194,6 +197,26 @@ fn server(s: &mut Section<'_, '_>) -> Option<ServerConfig> {
     );
     let upstream = UpstreamUrl::new(upstream?);
     Some(ServerConfig { upstream, era, answers, sessions, pinned, timeout, timeout_max })
+}
+
+fn check_auth(s: &mut Section<'_, '_>, config: &Config) {
+    match config.auth.mode {
+        AuthMode::Tokens if config.auth.tokens.is_empty() => {
+            s.fault(&["auth.mode"], "nobody could log in: auth.tokens has none");
+        }
+        AuthMode::None if config.auth.tokens.values().any(|token| !token.reveal().is_empty()) => {
+            s.fault(
+                &["auth.mode", "auth.tokens"],
+                "there are auth.tokens that nobody is asked for: set auth.mode to tokens",
+            );
+        }
+        AuthMode::None if !config.listen.ip().is_loopback() && !config.auth.insecure => s.fault(
+            &["listen", "auth.mode"],
+            "it is reached from other machines, and nobody has to log in: set auth.mode, or auth.insecure if \
+             that is meant",
+        ),
+        AuthMode::None | AuthMode::Tokens => {}
+    }
 }
 
 fn check_timeouts(

@@ -226,6 +226,22 @@ impl Section<'_, '_> {
         };
         self.single(key, shape, parse)
     }
+
+    /// The same, where `range` says what `check` agrees to. It is a fault when it isn't given.
+    pub fn required_secret(
+        &mut self,
+        key: &'static str,
+        range: &'static str,
+        check: impl FnOnce(&str) -> Result<(), Reason>,
+        doc: &'static str,
+    ) -> Option<Secret> {
+        let shape = Shape { kind: "secret", default: "must be given".into(), range: range.into(), doc };
+        let secret = self.single(key, shape, |text| check(text).map(|()| Secret::new(text)));
+        if !self.was_given(key) {
+            self.missing(key);
+        }
+        secret
+    }
 }
 
 fn within<T: PartialOrd>(value: T, range: &RangeInclusive<T>) -> Result<T, Reason> {

@@ -33,6 +33,7 @@ pub use faults::{Fault, Faults, Origin};
 pub use reader::Section;
 pub use reference::reference;
 pub use secret::Secret;
+pub use section::is_name;
 pub use settings::*;
 
 /// Reads the configuration: a flag wins over an environment variable, that over the file, and that over

@@ -202,7 +202,10 @@ impl Wanted {
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether entries of a map may be called so: a-z, 0-9, `_` and `-`, beginning with a letter or digit, 63
+/// characters at most.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
         && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'))

@@ -20,6 +20,7 @@ pub struct Config {
     /// The server behind `/mcp`, `/sse` and `/message`; always one of `servers`.
     pub default_server: Option<String>,
     pub admin: AdminConfig,
+    pub auth: AuthConfig,
     pub http: HttpConfig,
     pub streams: StreamsConfig,
     pub log: LogConfig,
@@ -50,6 +51,22 @@ pub enum Bus {
     Memory,
     /// Over a NATS; the URL may hold a password.
     Nats(Secret),
+}
+
+/// Who may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthConfig {
+    pub mode: AuthMode,
+    /// Nobody has to log in, and it is reached from elsewhere.
+    pub insecure: bool,
+    /// The SHA-256 of each token, by the name of who holds it.
+    pub tokens: BTreeMap<String, Secret>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    None,
+    Tokens,
 }
 
 /// How a Redis is used.

@@ -6,11 +6,11 @@ use axum::http::HeaderMap;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 
-use super::Edge;
 use super::error::failed;
 use super::request::{Accepts, accepts, caller, messages, server};
 use super::response::{attachment, header_text, reply};
 use super::streamable::{Name, negotiated, no_batches, no_sessions, refuse_with};
+use super::{Edge, Who};
 use crate::domain::{EventId, SessionId, Transport};
 use crate::hub::{Form, SessionPolicy};
 use crate::protocol::jsonrpc::{Body as Messages, codes};
@@ -23,12 +23,17 @@ pub(super) struct Named {
     session: Option<String>,
 }
 
-pub(super) async fn get(State(edge): State<Edge>, name: Name, headers: HeaderMap) -> Response {
+pub(super) async fn get(State(edge): State<Edge>, name: Name, who: Who, headers: HeaderMap) -> Response {
     let name = name.as_ref().map(|Path(name)| name.as_str());
-    handle_get(&edge, name, &headers).await.unwrap_or_else(|refused| refused)
+    handle_get(&edge, name, who, &headers).await.unwrap_or_else(|refused| refused)
 }
 
-async fn handle_get(edge: &Edge, name: Option<&str>, headers: &HeaderMap) -> Result<Response, Response> {
+async fn handle_get(
+    edge: &Edge,
+    name: Option<&str>,
+    who: Who,
+    headers: &HeaderMap,
+) -> Result<Response, Response> {
     let server = server(edge, name)?;
     if server.sessions == SessionPolicy::Stateless {
         return Err(no_sessions(edge));
@@ -44,7 +49,7 @@ async fn handle_get(edge: &Edge, name: Option<&str>, headers: &HeaderMap) -> Res
         None => format!("{prefix}/message"),
     };
     let endpoint = |session: &SessionId| format!("{path}?sessionId={session}");
-    let opened = edge.hub.open_http_sse(&server, &caller(headers), position.as_ref(), endpoint).await;
+    let opened = edge.hub.open_http_sse(&server, &caller(who, headers), position.as_ref(), endpoint).await;
     opened.map(attachment).map_err(|error| failed(edge, &error, None))
 }
 
@@ -52,16 +57,18 @@ pub(super) async fn post(
     State(edge): State<Edge>,
     name: Name,
     Query(named): Query<Named>,
+    who: Who,
     request: Request,
 ) -> Response {
     let name = name.as_ref().map(|Path(name)| name.as_str());
-    handle_post(&edge, name, named, request).await.unwrap_or_else(|refused| refused)
+    handle_post(&edge, name, named, who, request).await.unwrap_or_else(|refused| refused)
 }
 
 async fn handle_post(
     edge: &Edge,
     name: Option<&str>,
     named: Named,
+    who: Who,
     request: Request<Body>,
 ) -> Result<Response, Response> {
     let server = server(edge, name)?;
@@ -71,7 +78,7 @@ async fn handle_post(
     let id = named.session.as_deref().and_then(|text| SessionId::parse(text).ok()).ok_or_else(|| {
         refuse_with(edge, codes::SERVER, "the query needs sessionId, as the endpoint event gave it")
     })?;
-    let caller = caller(request.headers());
+    let caller = caller(who, request.headers());
     let body = messages(edge, request).await?;
     let found = edge.hub.session_of(&server, &caller, &id, Transport::HttpSse).await;
     let live = found.map_err(|error| failed(edge, &error, None))?;

@@ -2,6 +2,7 @@
 //! table of status codes. What a request means is the hub's matter.
 
 mod admin;
+mod authenticate;
 mod connection;
 mod error;
 mod head;
@@ -18,16 +19,21 @@ mod stuck;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 
 pub use listener::{ListenerConfig, serve};
 pub use origin::{Hosts, Origins, Policy};
 
+use crate::auth::Authenticator;
+use crate::domain::Principal;
 use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
+
+/// Who calls, as `authenticate` left it with the request.
+type Who = Extension<Principal>;
 
 /// What answers requests, before any socket.
 pub type Routes = Router;
@@ -36,6 +42,7 @@ pub type Routes = Router;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub policy: Policy,
+    pub authenticator: Authenticator,
     pub body_bytes_max: usize,
     pub body_timeout: Duration,
     pub retry_after: Duration,
@@ -69,7 +76,8 @@ pub fn client_routes(hub: Hub, lifecycle: Lifecycle, config: Config) -> Router {
             .route(&format!("{base}/message"), post(http_sse::post))
             .route(&format!("{base}/message/"), post(http_sse::post));
     }
-    routes = routes.route("/health", get(health::health));
+    let routes = routes.route_layer(from_fn_with_state(edge.clone(), authenticate::authenticate));
+    let mut routes = routes.route("/health", get(health::health));
     let prefix = edge.config.prefix.clone();
     // An ingress may strip the prefix or not: both work.
     if !prefix.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::http::header::{self, HeaderMap};
 use axum::http::{Request, StatusCode};
@@ -9,9 +10,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
-use super::Edge;
 use super::response::{json, refuse};
-use crate::domain::{Limit, Principal};
+use super::{Edge, Who};
+use crate::domain::Limit;
 use crate::hub::{Caller, Server};
 use crate::protocol::jsonrpc::{self, Body as Messages, Malformed};
 
@@ -32,13 +33,13 @@ pub(super) enum Accepts {
 }
 
 /// Who calls.
-pub(super) fn caller(headers: &HeaderMap) -> Caller {
+pub(super) fn caller(Extension(principal): Who, headers: &HeaderMap) -> Caller {
     let passed = headers
         .iter()
         .filter(|(name, _)| PASSED.contains(&name.as_str()) || name.as_str().starts_with("mcp-param-"))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    Caller { principal: Principal::anonymous(), headers: passed }
+    Caller { principal, headers: passed }
 }
 
 /// The server that a path names.

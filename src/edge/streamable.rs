@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::error::failed;
 use super::request::{Accepts, accepts, caller, messages, server};
 use super::response::{SESSION_ID, attachment, header_text, header_whole, json, no_get, refuse, reply};
-use super::{Edge, stateless};
+use super::{Edge, Who, stateless};
 use crate::domain::{EventId, SessionId, StreamId, Transport};
 use crate::hub::{AnswerPolicy, Caller, Error, Hub, Live, Server, SessionPolicy, Wanted};
 use crate::protocol::era::{self, Era, HeaderEra, Refusal};
@@ -25,19 +25,24 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// The optional `{name}` of the path.
 pub(super) type Name = Option<Path<String>>;
 
-pub(super) async fn post(State(edge): State<Edge>, name: Name, request: Request) -> Response {
-    handle_post(&edge, name.as_ref().map(|name| name.as_str()), request)
+pub(super) async fn post(State(edge): State<Edge>, name: Name, who: Who, request: Request) -> Response {
+    handle_post(&edge, name.as_ref().map(|name| name.as_str()), who, request)
         .await
         .unwrap_or_else(|refused| refused)
 }
 
-async fn handle_post(edge: &Edge, name: Option<&str>, request: Request<Body>) -> Result<Response, Response> {
+async fn handle_post(
+    edge: &Edge,
+    name: Option<&str>,
+    who: Who,
+    request: Request<Body>,
+) -> Result<Response, Response> {
     let server = server(edge, name)?;
     let headers = request.headers().clone();
     let wanted = if server.answers == AnswerPolicy::Json { Accepts::Json } else { Accepts::Both };
     accepts(edge, &headers, wanted)?;
     let body = messages(edge, request).await?;
-    let caller = caller(&headers);
+    let caller = caller(who, &headers);
     match body {
         Messages::One(message) => {
             let era = era::classify(&message, header_whole(&headers, VERSION).as_deref());
@@ -136,20 +141,25 @@ async fn initialize(
     Ok(response)
 }
 
-pub(super) async fn get(State(edge): State<Edge>, name: Name, headers: HeaderMap) -> Response {
-    handle_get(&edge, name.as_ref().map(|name| name.as_str()), &headers)
+pub(super) async fn get(State(edge): State<Edge>, name: Name, who: Who, headers: HeaderMap) -> Response {
+    handle_get(&edge, name.as_ref().map(|name| name.as_str()), who, &headers)
         .await
         .unwrap_or_else(|refused| refused)
 }
 
-async fn handle_get(edge: &Edge, name: Option<&str>, headers: &HeaderMap) -> Result<Response, Response> {
+async fn handle_get(
+    edge: &Edge,
+    name: Option<&str>,
+    who: Who,
+    headers: &HeaderMap,
+) -> Result<Response, Response> {
     let server = server(edge, name)?;
     legacy_headers(edge, headers, "GET")?;
     if server.sessions == SessionPolicy::Stateless {
         return Err(no_get("this server keeps no sessions, and has nothing to say unasked"));
     }
     accepts(edge, headers, Accepts::Events)?;
-    let caller = caller(headers);
+    let caller = caller(who, headers);
     let live = session(edge, &server, &caller, headers).await?;
     // A position that was never given out here is a lost one: the client is told, and gets a stream.
     let position = header_text(headers, LAST_EVENT_ID).filter(|text| !text.is_empty()).map(|text| {
@@ -166,19 +176,24 @@ async fn handle_get(edge: &Edge, name: Option<&str>, headers: &HeaderMap) -> Res
     attached.map(attachment).map_err(|error| failed(edge, &error, None))
 }
 
-pub(super) async fn delete(State(edge): State<Edge>, name: Name, headers: HeaderMap) -> Response {
-    handle_delete(&edge, name.as_ref().map(|name| name.as_str()), &headers)
+pub(super) async fn delete(State(edge): State<Edge>, name: Name, who: Who, headers: HeaderMap) -> Response {
+    handle_delete(&edge, name.as_ref().map(|name| name.as_str()), who, &headers)
         .await
         .unwrap_or_else(|refused| refused)
 }
 
-async fn handle_delete(edge: &Edge, name: Option<&str>, headers: &HeaderMap) -> Result<Response, Response> {
+async fn handle_delete(
+    edge: &Edge,
+    name: Option<&str>,
+    who: Who,
+    headers: &HeaderMap,
+) -> Result<Response, Response> {
     let server = server(edge, name)?;
     legacy_headers(edge, headers, "DELETE")?;
     if server.sessions == SessionPolicy::Stateless {
         return Err(no_get("this server keeps no sessions"));
     }
-    let live = session(edge, &server, &caller(headers), headers).await?;
+    let live = session(edge, &server, &caller(who, headers), headers).await?;
     edge.hub.close(&live).await.map_err(|error| failed(edge, &error, None))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -70,12 +70,16 @@ impl Hub {
         if server.sessions == SessionPolicy::Stateless {
             return Err(Error::NoSession);
         }
+        let is_callers = |live: &Live| {
+            let session = live.session();
+            session.owner == caller.principal && session.server == server.name
+        };
         let live = match self.inner.registry.fresh(id) {
-            Some(live) if live.session().client.is_some() => live,
+            Some(live) if live.session().client.is_some() && is_callers(&live) => live,
+            // Also what is known to be somebody else's: what is absent is looked for as well.
             _ => self.load(id).await?,
         };
-        let session = live.session();
-        if session.owner != caller.principal || session.server != server.name {
+        if !is_callers(&live) {
             return Err(Error::NoSession);
         }
         live.mark_used();

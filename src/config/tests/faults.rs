@@ -61,6 +61,21 @@ fn what_does_not_fit_together() {
         "2:11: admin.listen: other machines can reach this address; set admin.expose to `on` if they should",
     );
     check(
+        "listen: 0.0.0.0:4444",
+        "1:9: listen: it is reached from other machines, and nobody has to log in: set auth.mode, or \
+         auth.insecure if that is meant",
+    );
+    check("auth: {mode: tokens}", "1:14: auth.mode: nobody could log in: auth.tokens has none");
+    let digest = "0".repeat(64);
+    check(
+        &format!("auth:\n  tokens: {{ci: {{sha256: '{digest}'}}}}\n  mode: none"),
+        "3:9: auth.mode: there are auth.tokens that nobody is asked for: set auth.mode to tokens",
+    );
+    check(
+        "auth: {mode: tokens, tokens: {ci: {sha256: s3cret}}}",
+        "1:44: auth.tokens.ci.sha256: the secret is no SHA-256; wanted: secret, 64 hexadecimal digits",
+    );
+    check(
         "requests: {timeout: 20m}",
         "1:21: requests.timeout: requests.timeout is longer than requests.timeout_max",
     );
@@ -85,6 +100,7 @@ fn what_does_not_fit_together() {
         "1:25: http.allowed_origins: `*` allows every origin; write it alone, or remove it",
     );
     assert_eq!(faults("admin: {listen: '0.0.0.0:4445', expose: on}"), [""; 0]);
+    assert_eq!(faults("{listen: '0.0.0.0:4444', auth: {insecure: on}}"), [""; 0]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What clients and upstreams see of a node, over real HTTP.
 
+mod access;
 mod admin;
 mod alone;
 mod answers;

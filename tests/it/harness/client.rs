@@ -21,6 +21,8 @@ pub(crate) struct Client {
     pub base: String,
     pub session: Option<String>,
     pub version: Option<String>,
+    /// What it logs in with.
+    pub token: Option<String>,
 }
 
 /// An answer that was read to its end.
@@ -51,7 +53,7 @@ pub(crate) const POST: [(&str, &str); 2] =
 impl Client {
     pub(crate) fn new(base: &str) -> Self {
         let http = Hyper::builder(TokioExecutor::new()).build_http();
-        Self { http, base: base.to_owned(), session: None, version: None }
+        Self { http, base: base.to_owned(), session: None, version: None, token: None }
     }
 
     /// Exactly this request.
@@ -77,6 +79,9 @@ impl Client {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         for (name, value) in headers {
             request = request.header(*name, *value);
+        }
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
         }
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
         tokio::time::timeout(PATIENCE, self.http.request(request)).await.expect("an answer in time")
