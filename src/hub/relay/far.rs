@@ -219,13 +219,14 @@ impl Far {
                         if asked == number + 1 && told.is_some() {
                             (number, told) = (asked, None);
                         }
-                        if asked > number {
-                            let _ = answer.send(RelayAnswer::Refused(RelayRefusal::OutOfOrder));
-                            return;
-                        }
-                        // An older one was repeated and comes late: nobody waits for its answer.
                         if asked == number {
                             wanted = Some(Wanted::now(answer, within));
+                        } else {
+                            let _ = answer.send(RelayAnswer::Refused(RelayRefusal::OutOfOrder));
+                            // An older one was repeated and comes late: nobody waits for its answer.
+                            if asked > number {
+                                return;
+                            }
                         }
                     }
                     RelayStep::Drop => {

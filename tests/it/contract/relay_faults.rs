@@ -97,6 +97,7 @@ pub(crate) async fn steps_that_are_missing_end_it_and_repeated_ones_do_no_harm(b
         refused(RelayRefusal::OutOfOrder),
         "what was taken is forgotten"
     );
+    assert_eq!(ask(bus, to, 3, want(2)).await, part, "and a question that came late ends nothing");
     assert_eq!(ask(bus, to, 3, RelayStep::Drop).await, RelayAnswer::Taken, "also of what is over");
     assert_eq!(own.runs(), 1);
     let other = ServerName::parse("other").unwrap();
