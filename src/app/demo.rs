@@ -44,6 +44,12 @@ pub fn demo(options: DemoOptions) -> ExitCode {
 async fn run_demo(options: DemoOptions) -> Result<ExitCode, Failure> {
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
     let usual = if options.once { free } else { SocketAddr::from(([127, 0, 0, 1], 4444)) };
+    if let Some(listen) = options.listen.filter(|listen| !listen.ip().is_loopback()) {
+        return Err(format!(
+            "--listen {listen}: nobody has to log in to the demo, so it is for this machine only"
+        )
+        .into());
+    }
     let signal = shutdown_requested()?;
     let tasks = Tasks::new();
     let upstream = TcpListener::bind(free).await?;

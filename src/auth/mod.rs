@@ -21,7 +21,7 @@ pub enum Authenticator {
 /// Why a request speaks for nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// 401 (A2).
+    /// 401 (A2), also for a scheme that is not asked for (RFC 6750, section 3.1).
     #[error("a bearer token is needed: send the header Authorization: Bearer TOKEN")]
     Missing,
     /// 400 (A2).
@@ -54,11 +54,15 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
         return Err(Denied::Malformed);
     }
     let text = value.to_str().map_err(|_| Denied::Malformed)?;
-    let (scheme, token) = text.trim_matches(' ').split_once(' ').ok_or(Denied::Malformed)?;
+    let text = text.trim_matches(' ');
+    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Denied::Missing);
+    }
     let token = token.trim_start_matches(' ');
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
     let body = token.trim_end_matches('=');
-    let fits = scheme.eq_ignore_ascii_case("bearer") && !body.is_empty() && body.bytes().all(is_token);
+    let fits = !body.is_empty() && body.bytes().all(is_token);
     if fits { Ok(token) } else { Err(Denied::Malformed) }
 }
 
@@ -85,16 +89,16 @@ mod tests {
         }
         assert_eq!(asked(&[b"Bearer 0ther="]), Ok(Principal::named("token:dev")));
         assert_eq!(asked(&[]), Err(Denied::Missing));
+        for other in [&b""[..], b"Basic s3cret", b"s3cret"] {
+            assert_eq!(asked(&[other]), Err(Denied::Missing), "{other:?}");
+        }
         for malformed in [
-            &b""[..],
-            b"Bearer",
+            &b"Bearer"[..],
             b"Bearer ",
             b"Bearer =",
-            b"Basic s3cret",
             b"Bearer s3cret s3cret",
             b"Bearer s3cret,",
             b"Bearer \xff",
-            b"s3cret",
         ] {
             assert_eq!(asked(&[malformed]), Err(Denied::Malformed), "{malformed:?}");
         }

@@ -217,6 +217,13 @@ fn check_auth(s: &mut Section<'_, '_>, config: &Config) {
         ),
         AuthMode::None | AuthMode::Tokens => {}
     }
+    let mut known = BTreeMap::new();
+    for (name, digest) in config.auth.tokens.iter().filter(|(_, digest)| !digest.reveal().is_empty()) {
+        if let Some(other) = known.insert(digest.reveal().to_ascii_lowercase(), name) {
+            let keys = [other, name].map(|name| format!("auth.tokens.{name}.sha256"));
+            s.fault(&[&keys[1], &keys[0]], format!("`{other}` and `{name}` have the same token"));
+        }
+    }
 }
 
 fn check_timeouts(

@@ -41,6 +41,8 @@ struct Pump {
     stop: CancellationToken,
     turn: Arc<()>,
     unheld_since: Option<Instant>,
+    /// Of the upstream's session that it reads.
+    generation: u64,
 }
 
 /// A request that runs here, until this is dropped: also by a panic.
@@ -228,23 +230,37 @@ impl Live {
         !self.state().running.is_empty()
     }
 
-    /// Starts the session's pump for a stream that is held here, unless there is one.
-    pub(super) fn start_pump(self: &Arc<Self>, held: &StreamId) -> Option<Pumping> {
+    /// Starts the session's pump for a stream that is held here, unless there is one. One that reads an older
+    /// session of the upstream's ends.
+    pub(super) fn start_pump(self: &Arc<Self>, held: &StreamId, generation: u64) -> Option<Pumping> {
         let mut state = self.state();
         let holders = state.streams.iter().filter(|stream| stream.key.stream == *held && !stream.is_silent());
         let fence = holders.filter_map(|stream| stream.fence()).max()?;
-        if let Some(pump) = &mut state.pump {
-            pump.unheld_since = None;
-            return None;
+        match &mut state.pump {
+            Some(pump) if pump.generation >= generation => {
+                pump.unheld_since = None;
+                return None;
+            }
+            Some(older) => older.stop.cancel(),
+            None => {}
         }
         let stop = self.ended.child_token();
         let turn = Arc::new(());
-        state.pump = Some(Pump { stop: stop.clone(), turn: turn.clone(), unheld_since: None });
+        state.pump = Some(Pump { stop: stop.clone(), turn: turn.clone(), unheld_since: None, generation });
         Some(Pumping { live: self.clone(), fence, stop, turn })
     }
 
+    /// Whether the upstream's stream is read, that of the newest session of it that is known here.
     pub(super) fn is_pumped(&self) -> bool {
-        self.state().pump.is_some()
+        let newest = self.upstream().map_or(0, |handle| handle.generation);
+        self.state().pump.as_ref().is_some_and(|pump| pump.generation >= newest)
+    }
+
+    /// The pump has gone on to this session of the upstream's.
+    pub(super) fn pumps(&self, generation: u64) {
+        if let Some(pump) = &mut self.state().pump {
+            pump.generation = pump.generation.max(generation);
+        }
     }
 
     /// Another node reads the upstream's stream from now on.
@@ -345,15 +361,20 @@ pub(super) mod tests {
         let stream = LocalStream::new(key.clone(), framing, Buffer { events_max: 8, bytes_max: 8 });
         let stream = Arc::new(stream);
         live.enter_stream(&stream, 1, false);
-        assert!(live.start_pump(&key.stream).is_none(), "nobody holds it yet");
+        assert!(live.start_pump(&key.stream, 1).is_none(), "nobody holds it yet");
         stream.bound(Fence(7), &empty_tail(EventNumber::default()), &Opening::default());
-        let first = live.start_pump(&key.stream).unwrap();
+        let first = live.start_pump(&key.stream, 1).unwrap();
         assert_eq!(first.fence, Fence(7));
         live.stop_pump();
-        let second = live.start_pump(&key.stream).unwrap();
+        let second = live.start_pump(&key.stream, 1).unwrap();
         drop(first);
         assert!(live.is_pumped() && !second.stop.is_cancelled());
+        assert!(live.start_pump(&key.stream, 1).is_none(), "it is read");
+        let third = live.start_pump(&key.stream, 2).unwrap();
+        assert!(second.stop.is_cancelled(), "that of a session that is no more");
         drop(second);
+        assert!(live.is_pumped() && !third.stop.is_cancelled());
+        drop(third);
         assert!(!live.is_pumped());
     }
 }

@@ -166,7 +166,7 @@ impl Hub {
     async fn say(
         &self,
         server: &Server,
-        live: &Live,
+        live: &Arc<Live>,
         caller: &Caller,
         message: &Message,
     ) -> Result<(), Error> {

@@ -58,7 +58,7 @@ impl Hub {
         if handle.session.is_none() || to.kind() == StreamKind::Post {
             return;
         }
-        let Some(pumping) = live.start_pump(to) else { return };
+        let Some(pumping) = live.start_pump(to, handle.generation) else { return };
         let reached = from.as_deref().and_then(Reached::from_text);
         if from.is_some() && reached.is_none() {
             tracing::warn!(session = %live.id, "another version kept where the upstream's own stream was read to; messages may be missing");
@@ -157,6 +157,7 @@ impl Pump {
     async fn read(&mut self) -> Result<Option<Duration>, Broke> {
         let handle = self.live.upstream().ok_or(Broke::ForGood)?;
         let generation = handle.generation;
+        self.live.pumps(generation);
         self.reached.take_if(|reached| reached.generation != generation);
         let position = self.reached.as_ref().map(|reached| &*reached.event);
         let mut answers = match self.server.upstream.listen(&handle, position).await {

@@ -8,14 +8,18 @@ mod head;
 mod near;
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Method, Request, Response, Uri};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
+use tokio::sync::mpsc;
 
 use super::nodes::Nodes;
 use crate::domain::{NodeId, ServerName};
@@ -96,8 +100,10 @@ struct Inner {
     /// Relays that this node began.
     begun: AtomicU64,
     pinned: Mutex<BTreeMap<ServerName, Own>>,
-    served: Mutex<BTreeMap<RelayId, far::Served>>,
+    served: Mutex<BTreeMap<RelayId, mpsc::Sender<Relayed>>>,
     served_bytes: AtomicUsize,
+    /// How much that will have an end runs in each session of this node's servers, for whomever.
+    busy: Mutex<BTreeMap<String, usize>>,
     /// Relays served that will have an end.
     answering: AtomicUsize,
     /// This node ends, and its server with it.
@@ -124,6 +130,7 @@ impl Relays {
             pinned: Mutex::default(),
             served: Mutex::default(),
             served_bytes: AtomicUsize::new(0),
+            busy: Mutex::default(),
             answering: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
         };
@@ -157,6 +164,18 @@ impl Relays {
         self.inner.leaving.load(Ordering::Relaxed)
     }
 
+    /// Whether something that will have an end runs in this session of a server of this node's.
+    pub(super) fn is_busy_in(&self, session: Option<&str>) -> bool {
+        session.is_some_and(|session| lock(&self.inner.busy).contains_key(session))
+    }
+
+    /// Something runs in the session that these headers name, until what comes back is dropped.
+    fn enter(&self, headers: &HeaderMap) -> Option<Busy> {
+        let session = session_of(headers)?.to_owned();
+        *lock(&self.inner.busy).entry(session.clone()).or_default() += 1;
+        Some(Busy { relays: self.clone(), session })
+    }
+
     /// Whether no request runs here for another node.
     pub(super) fn answers_nothing(&self) -> bool {
         self.inner.answering.load(Ordering::Relaxed) == 0
@@ -181,13 +200,73 @@ impl Transport for Ways {
     fn send(&self, request: Request<Full<Bytes>>) -> BoxFuture<'_, Result<Response<Received>, BoxError>> {
         let holder = request.extensions().get::<NodeId>().filter(|node| **node != self.relays.inner.node);
         match holder.cloned() {
-            None => Box::pin(self.client.send(request)),
+            None => {
+                let busy =
+                    (request.method() != Method::GET).then(|| self.relays.enter(request.headers())).flatten();
+                Box::pin(async move {
+                    let response = self.client.send(request).await?;
+                    Ok(match busy {
+                        Some(busy) => response.map(|body| Received::within(Busily { body, _busy: busy })),
+                        None => response,
+                    })
+                })
+            }
             Some(holder) => {
                 let lifetime = (request.method() != Method::GET).then_some(self.lifetime);
-                let moves = request.extensions().get::<Movable>().is_some();
+                // Two nodes that end would send it back and forth.
+                let moves = request.extensions().get::<Movable>().is_some() && !self.relays.is_leaving();
                 Box::pin(near::carry(&self.relays, &self.server, holder, lifetime, moves, request))
             }
         }
+    }
+}
+
+fn session_of(headers: &HeaderMap) -> Option<&str> {
+    headers.get("mcp-session-id")?.to_str().ok()
+}
+
+/// Something that runs in a session.
+#[derive(Debug)]
+struct Busy {
+    relays: Relays,
+    session: String,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut busy = lock(&self.relays.inner.busy);
+        if let Some(count) = busy.get_mut(&self.session) {
+            *count -= 1;
+            if *count == 0 {
+                busy.remove(&self.session);
+            }
+        }
+    }
+}
+
+/// A body until whose end its session is busy.
+struct Busily {
+    body: Received,
+    _busy: Busy,
+}
+
+impl Body for Busily {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Messages to a session's upstream, and what happens when the upstream has forgotten the session.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,14 +24,14 @@ impl Hub {
     pub(super) async fn call_in_session(
         &self,
         server: &Server,
-        live: &Live,
+        live: &Arc<Live>,
         raw: Bytes,
         headers: &HeaderMap,
     ) -> Result<Answers, Error> {
         let handle = live.upstream().ok_or_else(not_initialized)?;
         match server.upstream.call(Some(&handle), raw.clone(), headers).await {
             Err(upstream::Error::SessionGone { .. }) => {
-                let handle = self.reopen(server, live, &handle).await?;
+                let handle = self.move_on(server, live, &handle).await?;
                 Ok(server.upstream.call(Some(&handle), raw, headers).await?)
             }
             other => Ok(other?),
@@ -41,7 +42,7 @@ impl Hub {
     pub(super) async fn notify_in_session(
         &self,
         server: &Server,
-        live: &Live,
+        live: &Arc<Live>,
         raw: Bytes,
         headers: &HeaderMap,
     ) -> Result<(), Error> {
@@ -53,14 +54,14 @@ impl Hub {
     async fn notify_or_reopen(
         &self,
         server: &Server,
-        live: &Live,
+        live: &Arc<Live>,
         raw: Bytes,
         headers: &HeaderMap,
     ) -> Result<(), Error> {
         let handle = live.upstream().ok_or_else(not_initialized)?;
         match server.upstream.notify(Some(&handle), raw.clone(), headers).await {
             Err(upstream::Error::SessionGone { .. }) => {
-                let handle = self.reopen(server, live, &handle).await?;
+                let handle = self.move_on(server, live, &handle).await?;
                 Ok(server.upstream.notify(Some(&handle), raw, headers).await?)
             }
             other => Ok(other?),
@@ -124,17 +125,36 @@ impl Hub {
         }
     }
 
+    /// Opens another session, whose own stream is read from now on if the client's is held here.
+    async fn move_on(
+        &self,
+        server: &Server,
+        live: &Arc<Live>,
+        lost: &UpstreamHandle,
+    ) -> Result<UpstreamHandle, Error> {
+        let handle = self.reopen(server, live, lost).await?;
+        if lost.node.is_some() {
+            self.read_the_newest(live);
+        }
+        Ok(handle)
+    }
+
+    /// From where the log ends, which the reader of the older session may not have known yet.
+    fn read_the_newest(&self, live: &Arc<Live>) {
+        live.streams().iter().for_each(|stream| self.look(live, stream, Duration::ZERO));
+    }
+
     /// Another node opened a session in place of `lost`.
     pub(super) async fn hear_of_move(&self, session: &SessionId, server: &ServerName, lost: UpstreamHandle) {
         if let Some(live) = self.inner.registry.known(session)
             && self.load(session).await.is_ok()
         {
-            live.stop_pump();
-            // From where the log ends, which the old reader may not have known yet.
-            live.streams().iter().for_each(|stream| self.look(&live, stream, Duration::ZERO));
+            self.read_the_newest(&live);
         }
-        // While this node ends, what runs in it may still come to its end.
-        let is_own = lost.node.as_ref() == Some(&self.inner.node) && !self.inner.relays.is_leaving();
+        // What still runs in it may come to its end.
+        let relays = &self.inner.relays;
+        let is_over = !relays.is_leaving() && !relays.is_busy_in(lost.session.as_deref());
+        let is_own = lost.node.as_ref() == Some(&self.inner.node) && is_over;
         if let Some(server) = self.inner.servers.get(Some(server.as_str())).filter(|_| is_own) {
             self.close_upstream(&server, lost);
         }

@@ -30,9 +30,20 @@ struct Asked {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 enum Step {
-    Open { server: String, lifetime_ms: Option<u64>, moves: bool, pieces: u64 },
-    Piece { number: u64 },
-    Want { number: u64, within_ms: u64 },
+    Open {
+        server: String,
+        lifetime_ms: Option<u64>,
+        #[serde(default)]
+        moves: bool,
+        pieces: u64,
+    },
+    Piece {
+        number: u64,
+    },
+    Want {
+        number: u64,
+        within_ms: u64,
+    },
     Hold,
     Drop,
 }

@@ -65,6 +65,11 @@ fn what_does_not_fit_together() {
         "1:9: listen: it is reached from other machines, and nobody has to log in: set auth.mode, or \
          auth.insecure if that is meant",
     );
+    let same = "5".repeat(64);
+    check(
+        &format!("auth: {{mode: tokens, tokens: {{a: {{sha256: '{same}'}}, b: {{sha256: '{same}'}}}}}}"),
+        "1:124: auth.tokens.b.sha256: `a` and `b` have the same token",
+    );
     check("auth: {mode: tokens}", "1:14: auth.mode: nobody could log in: auth.tokens has none");
     let digest = "0".repeat(64);
     check(

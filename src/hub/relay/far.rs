@@ -1,21 +1,21 @@
 //! The far end of a relay, at the node whose server has the session: takes the request, sends it to that
 //! server, and hands out the response as it is asked for. It reads no further than that.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{
-    NOT_YET_AFTER_MAX, Own, PIECE_BYTES_MAX, Relays, SERVED_BYTES_MAX, SERVED_MAX, SILENCE, head, lock,
+    Busy, NOT_YET_AFTER_MAX, Own, PIECE_BYTES_MAX, Relays, SERVED_BYTES_MAX, SERVED_MAX, SILENCE, head, lock,
+    session_of,
 };
 use crate::hub::nodes::Health;
 use crate::ports::{RelayAnswer, RelayAsk, RelayId, RelayRefusal, RelayStep, Relayed};
@@ -25,35 +25,23 @@ use crate::upstream::{BoxError, Received};
 /// Steps of one relay that may wait: one is asked after the other, unless an answer is lost.
 const STEPS_MAX: usize = 4;
 
-/// A relay that is served, and the upstream's session that it runs in if it has an end.
-#[derive(Debug)]
-pub(super) struct Served {
-    steps: mpsc::Sender<Relayed>,
-    session: Option<HeaderValue>,
-}
-
-fn session_of(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers.get("mcp-session-id").cloned()
-}
-
 /// Whether something runs here in the session of this request.
-fn is_busy(served: &BTreeMap<RelayId, Served>, head: &[u8]) -> bool {
-    let session = head::decode(head).and_then(|(_, headers)| session_of(&headers));
-    session.is_some() && served.values().any(|known| known.session == session)
+fn is_busy(relays: &Relays, head: &[u8]) -> bool {
+    head::decode(head).is_some_and(|(_, headers)| relays.is_busy_in(session_of(&headers)))
 }
 
 pub(super) fn serve(relays: &Relays, relayed: Relayed) {
     let id = relayed.ask.relay.clone();
     let mut served = lock(&relays.inner.served);
-    if let Some(known) = served.get(&id) {
+    if let Some(steps) = served.get(&id) {
         // One that finds no room is asked again.
-        let _ = known.steps.try_send(relayed);
+        let _ = steps.try_send(relayed);
         return;
     }
     let Relayed { ask: RelayAsk { step, .. }, answer } = relayed;
     let opened = match step {
         // What runs there already may have questions, whose answers follow the session.
-        RelayStep::Open { moves: true, ref head, .. } if relays.is_leaving() && !is_busy(&served, head) => {
+        RelayStep::Open { moves: true, ref head, .. } if relays.is_leaving() && !is_busy(relays, head) => {
             Err(RelayRefusal::Leaving)
         }
         RelayStep::Open { .. } if served.len() >= SERVED_MAX => Err(RelayRefusal::Full),
@@ -70,8 +58,7 @@ pub(super) fn serve(relays: &Relays, relayed: Relayed) {
     };
     match opened {
         Ok((far, steps)) => {
-            let session = far.seat.will_end.then(|| session_of(&far.headers)).flatten();
-            served.insert(far.seat.id.clone(), Served { steps, session });
+            served.insert(far.seat.id.clone(), steps);
             // A runtime that ends drops the task here, and what it drops takes the lock.
             drop(served);
             relays.inner.tasks.spawn_until_stopped(far.run());
@@ -90,6 +77,7 @@ struct Seat {
     id: RelayId,
     bytes: usize,
     will_end: bool,
+    _busy: Option<Busy>,
     _gauge: Gauged,
 }
 
@@ -146,7 +134,8 @@ impl Far {
         let will_end = deadline.is_some();
         relays.inner.answering.fetch_add(usize::from(will_end), Ordering::Relaxed);
         let gauge = relays.inner.metrics.relay(RelaySide::Served);
-        let seat = Seat { relays: relays.clone(), id, bytes: 0, will_end, _gauge: gauge };
+        let busy = will_end.then(|| relays.enter(&headers)).flatten();
+        let seat = Seat { relays: relays.clone(), id, bytes: 0, will_end, _busy: busy, _gauge: gauge };
         let (send, steps) = mpsc::channel(STEPS_MAX);
         Ok((Self { seat, own, pieces, method, headers, deadline, steps }, send))
     }

@@ -240,7 +240,8 @@ impl Near {
                     RelayStep::Want { within, .. } if is_long => {
                         (*within, since) = (NOT_YET_AFTER, Instant::now());
                     }
-                    _ if since.elapsed() >= silent_for => return Err(RelayError::Silent),
+                    _ if since.elapsed() >= silent_for && may_be_heard => return Err(RelayError::Silent),
+                    _ if since.elapsed() >= silent_for => return Err(gone),
                     _ => {}
                 },
             }

@@ -103,7 +103,7 @@ async fn a2_whoever_has_no_valid_token_gets_no_further() {
     ways.push(("GET", "/sse".to_owned(), vec![], String::new()));
     let shown = [
         (None, 401, "Bearer"),
-        (Some("Basic abc"), 400, r#"Bearer error="invalid_request""#),
+        (Some("Basic abc"), 401, "Bearer"),
         (Some("Bearer"), 400, r#"Bearer error="invalid_request""#),
         (Some("Bearer nobodys"), 401, r#"Bearer error="invalid_token""#),
     ];

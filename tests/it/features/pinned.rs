@@ -402,21 +402,37 @@ async fn what_stands_alone_goes_to_the_nodes_own_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p3_a_stream_follows_its_session_to_another_nodes_server() {
-    let pair = Pair::start(&[]).await;
-    // Held by the very node whose server will be taken for lost.
-    let mut unasked = Stream::new(elsewhere(&pair.client, &pair.a).get(None).await);
-    let old = pair.servers.a.take("GET").await;
-    old.say_as("e-1", &step(1)).await;
-    assert_eq!(unasked.message().await["params"]["progress"], 1);
-    pair.a.hub().leave_relays();
-    let body = call(1);
-    let (reply, ()) = futures::join!(pair.client.posted(&body), async {
-        pair.servers.b.take("tools/call").await.finish().await;
-    });
-    assert_eq!(reply.status, 200, "{reply:?}");
-    pair.servers.b.take("GET").await.say_as("e-1", &step(2)).await;
-    assert_eq!(unasked.message().await["params"]["progress"], 2);
-    wait_until("the old one is not read any more", || old.is_closed()).await;
+    // Held by the node whose server is given up, and by the one that opens the new session.
+    for at_the_old in [true, false] {
+        let pair = Pair::start(&[]).await;
+        let holder = if at_the_old { &pair.a } else { &pair.b };
+        let mut unasked = Stream::new(elsewhere(&pair.client, holder).get(None).await);
+        let old = pair.servers.a.take("GET").await;
+        old.say_as("e-1", &step(1)).await;
+        assert_eq!(unasked.message().await["params"]["progress"], 1);
+        pair.a.hub().leave_relays();
+        // What runs there for its own clients keeps the session, as its questions may be answered anywhere.
+        let own = elsewhere(&pair.client, &pair.a);
+        let (running, more, body) = (call(1), call(2), call(3));
+        let (reply, ()) = futures::join!(own.posted(&running), async {
+            let running = pair.servers.a.take("tools/call").await;
+            let (reply, ()) = futures::join!(pair.client.posted(&more), async {
+                pair.servers.a.take("tools/call").await.finish().await;
+            });
+            assert_eq!(reply.status, 200, "{reply:?}");
+            running.finish().await;
+        });
+        assert_eq!(reply.status, 200, "{reply:?}");
+        wait_until("the relay is over", || pair.b.metric(ASKED) == Some(f64::from(u8::from(!at_the_old))))
+            .await;
+        let (reply, ()) = futures::join!(pair.client.posted(&body), async {
+            pair.servers.b.take("tools/call").await.finish().await;
+        });
+        assert_eq!(reply.status, 200, "{reply:?}");
+        pair.servers.b.take("GET").await.say_as("e-1", &step(2)).await;
+        assert_eq!(unasked.message().await["params"]["progress"], 2);
+        wait_until("the old one is not read any more", || old.is_closed()).await;
+    }
 }
 
 #[tokio::test]
