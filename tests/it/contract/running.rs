@@ -253,6 +253,9 @@ pub(crate) async fn p5_a_request_that_was_forgotten_is_told_from_one_that_ended(
     let (brief, _) = begun(&*store, &begin(2, 1)).await;
     harness.pass(Duration::from_millis(1100)).await;
     assert_eq!(store.append(&say(2, brief, 3)).await.unwrap(), Appended::StaleFence);
+    let (again, _) = begun(&*store, &begin(2, 60)).await;
+    logged(&*store, &say(2, again, 5)).await;
+    assert_eq!(store.append(&say(2, brief, 3)).await.unwrap(), Appended::StaleFence, "its id was another's");
     // Ended so long ago that its producer is not remembered.
     let (last, _) = begun(&*store, &begin(3, 60)).await;
     let said = say(3, last, 4);

@@ -25,6 +25,10 @@ for index = 6, #ARGV - 5 do
 end
 local fence = draw_fence()
 for request in pairs(named) do
+  -- One out of time may have had the same id.
+  local over = redis.call('HGET', R, request)
+  over = over and cjson.decode(over)
+  if over and over.stream == name then give_up(over.fence) end
   local record = { stream = name, runner = runner, fence = fence, deadline = now + lifetime }
   if arg(5) ~= '' then record.upstream = arg(5) end
   keep_record(request, record)

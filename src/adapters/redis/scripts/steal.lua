@@ -8,8 +8,7 @@ if not (record.runner == arg(4) and record.from == arg(3)) then
   record.from, record.fence, record.runner = record.fence, draw_fence(), arg(4)
   keep_record(arg(2), record)
   -- What is not recorded any more may have ended elsewhere.
-  local taken = tonumber(redis.call('HGET', B, 'taken') or '0')
-  redis.call('HSET', B, 'taken', text(math.max(taken, tonumber(record.from))))
+  give_up(record.from)
 end
 record.request = arg(2)
 return { 'taken', cjson.encode(record) }

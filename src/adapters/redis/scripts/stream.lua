@@ -28,6 +28,12 @@ local function keep_record(request, record)
   redis.call('HSET', R, request, cjson.encode(record))
 end
 
+-- Whoever runs a request under this fence, or an older one, runs it no longer.
+local function give_up(fence)
+  local taken = tonumber(redis.call('HGET', B, 'taken') or '0')
+  redis.call('HSET', B, 'taken', text(math.max(taken, tonumber(fence))))
+end
+
 local function forget(of)
   local log = S .. ':' .. of
   local bytes = tonumber(redis.call('HGET', log .. ':b', 'bytes')) or 0
