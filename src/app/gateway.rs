@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::settings;
 use super::shared::Shared;
+use crate::auth::UnknownAlgorithm;
 use crate::config::{Config, DrainConfig};
 use crate::domain::{Entropy, InvalidId, NodeId};
 use crate::edge;
@@ -35,6 +36,8 @@ pub enum StartError {
     Address(#[from] io::Error),
     #[error("a server's name or URL is not usable")]
     Name(#[from] InvalidId),
+    #[error("an algorithm of an issuer's is not usable")]
+    Algorithm(#[from] UnknownAlgorithm),
 }
 
 /// Sockets that are bound already, so that their addresses are known.
@@ -174,7 +177,7 @@ impl Gateway {
     /// A node without sockets, and what it answers to clients.
     ///
     /// # Errors
-    /// [`StartError::Name`].
+    /// [`StartError`].
     pub fn assemble(
         config: &Config,
         shared: Shared,
@@ -196,7 +199,10 @@ impl Gateway {
             tasks: tasks.clone(),
             entropy,
         });
-        let clients = edge::client_routes(hub.clone(), lifecycle.clone(), settings::edge(config, address));
+        let authenticator = settings::authenticator(config, &client)?;
+        authenticator.start(&tasks);
+        let edge = settings::edge(config, address, authenticator);
+        let clients = edge::client_routes(hub.clone(), lifecycle.clone(), edge);
         Ok((Self { hub, lifecycle, tasks, drain: config.drain.clone() }, clients))
     }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use http::Uri;
 
+use super::gateway::StartError;
 use super::shared::Unusable;
 use crate::adapters::{nats, redis};
-use crate::auth::{Authenticator, Token};
+use crate::auth::{self, Access, Authenticator, Offered, Token, ToolRule};
 use crate::config::{
-    AllowedHosts, AllowedOrigins, Answers, AuthMode, Bus, Config, Era, LogFormat, NatsConfig, RedisConfig,
-    Secret, ServerConfig, SessionMode, State,
+    AccessConfig, AllowedHosts, AllowedOrigins, Answers, AuthMode, Bus, Config, Era, IssuerConfig, KeysFrom,
+    LogFormat, NatsConfig, RedisConfig, ServerConfig, SessionMode, State, TokenConfig,
 };
 use crate::domain::{InvalidId, NodeId, ServerName};
 use crate::hub::{
@@ -169,7 +170,7 @@ pub(super) fn servers(
     Ok(Servers::new(servers, default.as_ref()))
 }
 
-pub(super) fn edge(config: &Config, listening: SocketAddr) -> edge::Config {
+pub(super) fn edge(config: &Config, listening: SocketAddr, authenticator: Authenticator) -> edge::Config {
     let origins = match &config.http.allowed_origins {
         AllowedOrigins::Own => edge::Origins::Own,
         AllowedOrigins::Any => edge::Origins::Any,
@@ -187,7 +188,7 @@ pub(super) fn edge(config: &Config, listening: SocketAddr) -> edge::Config {
     });
     let prefix = config.public_url.as_ref().map_or("", |url| url.path().trim_end_matches('/')).to_owned();
     edge::Config {
-        authenticator: authenticator(config),
+        authenticator,
         policy: edge::Policy { origins, hosts, loopback: listening.ip().is_loopback(), public },
         body_bytes_max: config.http.body_bytes_max,
         body_timeout: config.http.body_timeout,
@@ -197,12 +198,49 @@ pub(super) fn edge(config: &Config, listening: SocketAddr) -> edge::Config {
     }
 }
 
-fn authenticator(config: &Config) -> Authenticator {
-    let token = |(name, digest): (&String, &Secret)| Token::new(name, digest.reveal()).ok();
-    match config.auth.mode {
-        AuthMode::None => Authenticator::Nobody,
-        AuthMode::Tokens => Authenticator::Tokens(config.auth.tokens.iter().filter_map(token).collect()),
+/// Who may call what.
+pub(super) fn authenticator(config: &Config, client: &HttpClient) -> Result<Authenticator, StartError> {
+    let auth = &config.auth;
+    if auth.mode == AuthMode::None {
+        return Ok(Authenticator::Nobody);
     }
+    let token = |(name, token): (&String, &TokenConfig)| {
+        Token::new(name, token.sha256.as_ref()?.reveal(), &token.scopes).ok()
+    };
+    let times = auth::Times { ttl: auth.keys_ttl, stale_max: auth.keys_stale_max, timeout: auth.timeout };
+    let issuer = |(name, own): (&String, &IssuerConfig)| {
+        let source = match &own.keys {
+            KeysFrom::Secret(secret) => auth::Source::Secret(secret.reveal().as_bytes().to_vec()),
+            KeysFrom::File(path) => auth::Source::File(path.clone()),
+            KeysFrom::Url(url) => auth::Source::Url(Uri::try_from(url.as_str()).map_err(|_| InvalidId)?),
+            KeysFrom::Metadata => auth::Source::Discovered,
+        };
+        Ok(auth::IssuerConfig {
+            name: name.clone(),
+            issuer: own.issuer.clone(),
+            source,
+            algorithms: own.algorithms.clone(),
+            audiences: own.audiences.clone(),
+            subject_claim: own.subject_claim.clone(),
+            leeway: auth.leeway,
+            times,
+        })
+    };
+    let access = |(name, server): (&String, &ServerConfig)| {
+        let AccessConfig { anonymous, scopes, tools } = server.access.clone();
+        (
+            name.clone(),
+            Access { anonymous, scopes, tools: tools.iter().map(|rule| ToolRule::new(rule)).collect() },
+        )
+    };
+    let offered = Offered {
+        public_url: config.public_url.clone(),
+        servers: config.servers.iter().map(access).collect(),
+        default_server: config.default_server.clone(),
+    };
+    let tokens = auth.tokens.iter().filter_map(token).collect();
+    let issuers = auth.issuers.iter().map(issuer).collect::<Result<_, StartError>>()?;
+    Ok(Authenticator::bearer(tokens, issuers, offered, client)?)
 }
 
 pub(super) fn listener(config: &Config) -> edge::ListenerConfig {

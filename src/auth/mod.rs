@@ -1,25 +1,54 @@
-//! Who a credential speaks for. What they may do, and what they own, is asked elsewhere.
+//! Who a credential speaks for, and what it allows (A2 to A7). What they own is asked elsewhere.
 
+mod issuer;
+mod keys;
+mod resource;
+mod scope;
+mod source;
 mod token;
 
 use http::header::{AUTHORIZATION, HeaderMap};
 
 use crate::domain::Principal;
+use crate::lifecycle::Tasks;
+use crate::upstream::HttpClient;
 
+use issuer::Issuer;
+use resource::Resources;
+
+pub use issuer::{IssuerConfig, UnknownAlgorithm, algorithm};
+pub use resource::{Metadata, Offered};
+pub use scope::{Access, Lacking, Scopes, ToolRule};
+pub use source::{Source, Times, is_safe};
 pub use token::{InvalidDigest, Token, mint};
 
-/// Finds the principal of a request, from its `Authorization` header alone: a credential in a URL would
+/// Finds out whose a request is, from its `Authorization` header alone: a credential in a URL would
 /// stand in logs (A3), and what else a client says of itself proves nothing.
 #[derive(Debug, Clone)]
 pub enum Authenticator {
     /// Nobody is asked: everybody is the one anonymous principal.
     Nobody,
-    /// By static tokens.
-    Tokens(Vec<Token>),
+    /// By bearer tokens (RFC 6750).
+    Bearer(Box<Bearer>),
 }
 
-/// Why a request speaks for nobody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Which tokens are taken, and for what.
+#[derive(Debug, Clone)]
+pub struct Bearer {
+    tokens: Vec<Token>,
+    issuers: Vec<Issuer>,
+    resources: Resources,
+}
+
+/// Who asks, and what the credential allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub principal: Principal,
+    pub scopes: Scopes,
+}
+
+/// Why a request is not let through.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// 401 (A2), also for a scheme that is not asked for (RFC 6750, section 3.1).
     #[error("a bearer token is needed: send the header Authorization: Bearer TOKEN")]
@@ -28,26 +57,134 @@ pub enum Denied {
     #[error("the header Authorization must come once, as Bearer TOKEN")]
     Malformed,
     /// 401 (A2).
-    #[error("this token is not valid")]
-    Invalid,
+    #[error("this token is not valid{0}")]
+    Invalid(Flaw),
+    /// 403 (A6).
+    #[error("this token does not allow it{}", lacking(.0))]
+    Insufficient(Lacking),
+    /// 503: it may be good, and there are no keys to tell.
+    #[error("the keys that this token could be verified with can't be had now")]
+    Unverifiable,
+}
+
+fn lacking(lacking: &Lacking) -> String {
+    match lacking {
+        Lacking::Scopes(scopes) => format!(": it needs the scope {}", scopes.join(" ")),
+        Lacking::Tool => ": nobody may call this tool here".to_owned(),
+    }
+}
+
+/// What is wrong with a token. All but the first are said only of one that an issuer did sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    Unknown,
+    Expired,
+    Premature,
+    /// It never expires.
+    Lifetime,
+    /// It is meant for something else (A7).
+    Audience,
+    /// It doesn't say whose it is.
+    Subject,
+}
+
+impl std::fmt::Display for Flaw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "",
+            Self::Expired => ": it has expired",
+            Self::Premature => ": it is not valid yet",
+            Self::Lifetime => ": it says no time at which it expires",
+            Self::Audience => ": it is meant for another resource",
+            Self::Subject => ": it names no subject that could be used",
+        })
+    }
 }
 
 impl Authenticator {
-    /// Who asks, as far as the credential shows it. How long it takes says nothing about the tokens that
-    /// there are.
+    /// By static tokens and those of issuers, for what is `offered`.
+    ///
+    /// # Errors
+    /// [`UnknownAlgorithm`].
+    pub fn bearer(
+        tokens: Vec<Token>,
+        issuers: Vec<IssuerConfig>,
+        offered: Offered,
+        client: &HttpClient,
+    ) -> Result<Self, UnknownAlgorithm> {
+        let issuers = issuers.into_iter().map(|issuer| Issuer::new(issuer, client.clone()));
+        let issuers = issuers.collect::<Result<Vec<_>, _>>()?;
+        let addresses = issuers.iter().map(|issuer| issuer.address().to_owned()).collect();
+        let resources = Resources::new(offered, addresses);
+        Ok(Self::Bearer(Box::new(Bearer { tokens, issuers, resources })))
+    }
+
+    /// Keeps the issuers' keys fresh, until the tasks are told to stop.
+    pub fn start(&self, tasks: &Tasks) {
+        if let Self::Bearer(bearer) = self {
+            bearer.issuers.iter().for_each(|issuer| issuer.start(tasks));
+        }
+    }
+
+    /// Who asks the server of that name, or the default one, as far as the credential shows it, if they may
+    /// ask it anything. How long it takes says nothing about the static tokens that there are.
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Denied> {
+    pub async fn authenticate(&self, server: Option<&str>, headers: &HeaderMap) -> Result<Identity, Denied> {
+        let anonymous = || Identity { principal: Principal::anonymous(), scopes: Scopes::default() };
+        let Self::Bearer(bearer) = self else { return Ok(anonymous()) };
+        let access = bearer.resources.access(server);
+        let token = match bearer_token(headers) {
+            // What it needs, a token may have.
+            Err(Denied::Missing) if access.anonymous && access.scopes.is_empty() => return Ok(anonymous()),
+            token => token?,
+        };
+        let identity = match token::find(&bearer.tokens, token) {
+            Some(identity) => identity,
+            None if issuer::is_jwt(token) => {
+                issuer::verify(&bearer.issuers, token, bearer.resources.audiences(server)).await?
+            }
+            None => return Err(Denied::Invalid(Flaw::Unknown)),
+        };
+        access.admits(&identity.scopes).map_err(Denied::Insufficient)?;
+        Ok(identity)
+    }
+
+    /// Whether they may call that tool of the server.
+    ///
+    /// # Errors
+    /// [`Denied::Insufficient`]; [`Denied::Missing`] if a token may help.
+    pub fn permit(&self, server: Option<&str>, identity: &Identity, tool: &str) -> Result<(), Denied> {
+        let Self::Bearer(bearer) = self else { return Ok(()) };
+        bearer.resources.access(server).allows(&identity.scopes, tool).map_err(|lacking| match lacking {
+            Lacking::Scopes(_) if identity.principal == Principal::anonymous() => Denied::Missing,
+            lacking => Denied::Insufficient(lacking),
+        })
+    }
+
+    /// Whether single tools of the server need something.
+    #[must_use]
+    pub fn has_tool_rules(&self, server: Option<&str>) -> bool {
         match self {
-            Self::Nobody => Ok(Principal::anonymous()),
-            Self::Tokens(tokens) => token::find(tokens, bearer(headers)?).ok_or(Denied::Invalid),
+            Self::Nobody => false,
+            Self::Bearer(bearer) => !bearer.resources.access(server).tools.is_empty(),
+        }
+    }
+
+    /// What there is at a path, for clients that look for its authorization server (RFC 9728, section 3.2).
+    /// `None` if there is nothing, or no issuer.
+    #[must_use]
+    pub fn metadata(&self, path: &str) -> Option<Metadata<'_>> {
+        match self {
+            Self::Nobody => None,
+            Self::Bearer(bearer) => bearer.resources.metadata(path),
         }
     }
 }
 
 /// The token of RFC 6750, section 2.1.
-fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
+fn bearer_token(headers: &HeaderMap) -> Result<&str, Denied> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(Denied::Missing)?;
     if values.next().is_some() {
@@ -68,18 +205,22 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
     use http::HeaderValue;
 
     use super::*;
 
     fn asked(values: &[&'static [u8]]) -> Result<Principal, Denied> {
-        let token = Token::new("ci", &token::digest("s3cret")).unwrap();
-        let other = Token::new("dev", &token::digest("0ther=")).unwrap();
+        let token = Token::new("ci", &token::digest("s3cret"), &[]).unwrap();
+        let other = Token::new("dev", &token::digest("0ther="), &[]).unwrap();
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
         }
-        Authenticator::Tokens(vec![token, other]).authenticate(&headers)
+        let resources = Resources::new(Offered::default(), Vec::new());
+        let bearer = Bearer { tokens: vec![token, other], issuers: Vec::new(), resources };
+        let asked = Authenticator::Bearer(Box::new(bearer));
+        asked.authenticate(None, &headers).now_or_never().unwrap().map(|identity| identity.principal)
     }
 
     #[test]
@@ -104,7 +245,7 @@ mod tests {
         }
         assert_eq!(asked(&[b"Bearer s3cret", b"Bearer s3cret"]), Err(Denied::Malformed));
         for invalid in [&b"Bearer s3cre"[..], b"Bearer s3crets", b"Bearer S3cret", b"Bearer s3cret="] {
-            assert_eq!(asked(&[invalid]), Err(Denied::Invalid), "{invalid:?}");
+            assert_eq!(asked(&[invalid]), Err(Denied::Invalid(Flaw::Unknown)), "{invalid:?}");
         }
     }
 
@@ -112,6 +253,7 @@ mod tests {
     fn where_nobody_is_asked_a_credential_means_nothing() {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer x"));
-        assert_eq!(Authenticator::Nobody.authenticate(&headers), Ok(Principal::anonymous()));
+        let asked = Authenticator::Nobody.authenticate(None, &headers).now_or_never().unwrap();
+        assert_eq!(asked.map(|identity| identity.principal), Ok(Principal::anonymous()));
     }
 }

@@ -8,12 +8,13 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
+use super::{Identity, Scopes};
 use crate::domain::Principal;
 
-/// A token by its digest, and who it speaks for.
+/// A token by its digest, who it speaks for, and what it allows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
-    principal: Principal,
+    identity: Identity,
     digest: [u8; 32],
 }
 
@@ -27,14 +28,16 @@ impl Token {
     ///
     /// # Errors
     /// [`InvalidDigest`].
-    pub fn new(name: &str, sha256: &str) -> Result<Self, InvalidDigest> {
+    pub fn new(name: &str, sha256: &str, scopes: &[String]) -> Result<Self, InvalidDigest> {
         let mut digest = [0; 32];
         let digits: Option<Vec<_>> = sha256.chars().map(|digit| digit.to_digit(16)).collect();
         let digits = digits.filter(|digits| digits.len() == 2 * digest.len()).ok_or(InvalidDigest)?;
         for (byte, pair) in digest.iter_mut().zip(digits.chunks(2)) {
             *byte = u8::try_from(pair[0] * 16 + pair[1]).map_err(|_| InvalidDigest)?;
         }
-        Ok(Self { principal: Principal::named(&format!("token:{name}")), digest })
+        let principal = Principal::named(&format!("token:{name}"));
+        let scopes = Scopes::new(scopes.iter().map(String::as_str));
+        Ok(Self { identity: Identity { principal, scopes }, digest })
     }
 }
 
@@ -52,16 +55,16 @@ pub(super) fn digest(token: &str) -> String {
 }
 
 /// Compares with every token, and each to its end.
-pub(super) fn find(tokens: &[Token], presented: &str) -> Option<Principal> {
+pub(super) fn find(tokens: &[Token], presented: &str) -> Option<Identity> {
     let digest = Sha256::digest(presented);
     tokens.iter().fold(None, |found, token| {
-        if bool::from(token.digest.ct_eq(digest.as_slice())) { Some(token.principal.clone()) } else { found }
+        if bool::from(token.digest.ct_eq(digest.as_slice())) { Some(token.identity.clone()) } else { found }
     })
 }
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token").field("principal", &self.principal).finish_non_exhaustive()
+        f.debug_struct("Token").field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 
@@ -72,8 +75,9 @@ mod tests {
     #[test]
     fn a_minted_token_is_found_by_its_digest() {
         let ((one, digest), (other, _)) = (mint(), mint());
-        let tokens = [Token::new("one", &digest.to_uppercase()).unwrap()];
-        assert_eq!(find(&tokens, &one), Some(Principal::named("token:one")));
+        let tokens = [Token::new("one", &digest.to_uppercase(), &["a".to_owned()]).unwrap()];
+        let identity = Identity { principal: Principal::named("token:one"), scopes: Scopes::new(["a"]) };
+        assert_eq!(find(&tokens, &one), Some(identity));
         assert_eq!(find(&tokens, &other), None);
         assert_ne!(one, other);
         assert_eq!(one.len(), 46);
@@ -84,7 +88,7 @@ mod tests {
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(digest("abc"), abc);
         for wrong in [&abc[1..], "", &abc.replace('b', "g"), &format!("{abc}00"), "ä"] {
-            assert_eq!(Token::new("x", wrong), Err(InvalidDigest), "{wrong}");
+            assert_eq!(Token::new("x", wrong, &[]), Err(InvalidDigest), "{wrong}");
         }
     }
 }

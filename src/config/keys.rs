@@ -18,7 +18,7 @@ use super::faults::did_you_mean;
 use super::reader::Section;
 use super::secret::Secret;
 use super::settings::{
-    Answers, AuthMode, Bus, Config, Era, RequestsConfig, ServerConfig, SessionMode, State, UpstreamUrl,
+    Answers, Bus, Config, Era, RequestsConfig, ServerConfig, SessionMode, State, UpstreamUrl,
 };
 use super::units::Reason;
 
@@ -100,7 +100,7 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
     if matches!(config.state, State::Redis(_)) && config.drain.notice >= config.drain.timeout {
         s.fault(&["drain.notice", "drain.timeout"], "drain.notice leaves nothing of drain.timeout");
     }
-    check_auth(s, &config);
+    auth::check(s, &config);
     config.default_server = default_server(s, named, &config.servers);
     config
 }
@@ -195,35 +195,9 @@ fn server(s: &mut Section<'_, '_>) -> Option<ServerConfig> {
         TIMEOUTS_MAX,
         "For a server whose calls may run longer, or must end sooner, than those of the others.",
     );
+    let access = auth::access(s);
     let upstream = UpstreamUrl::new(upstream?);
-    Some(ServerConfig { upstream, era, answers, sessions, pinned, timeout, timeout_max })
-}
-
-fn check_auth(s: &mut Section<'_, '_>, config: &Config) {
-    match config.auth.mode {
-        AuthMode::Tokens if config.auth.tokens.is_empty() => {
-            s.fault(&["auth.mode"], "nobody could log in: auth.tokens has none");
-        }
-        AuthMode::None if config.auth.tokens.values().any(|token| !token.reveal().is_empty()) => {
-            s.fault(
-                &["auth.mode", "auth.tokens"],
-                "there are auth.tokens that nobody is asked for: set auth.mode to tokens",
-            );
-        }
-        AuthMode::None if !config.listen.ip().is_loopback() && !config.auth.insecure => s.fault(
-            &["listen", "auth.mode"],
-            "it is reached from other machines, and nobody has to log in: set auth.mode, or auth.insecure if \
-             that is meant",
-        ),
-        AuthMode::None | AuthMode::Tokens => {}
-    }
-    let mut known = BTreeMap::new();
-    for (name, digest) in config.auth.tokens.iter().filter(|(_, digest)| !digest.reveal().is_empty()) {
-        if let Some(other) = known.insert(digest.reveal().to_ascii_lowercase(), name) {
-            let keys = [other, name].map(|name| format!("auth.tokens.{name}.sha256"));
-            s.fault(&[&keys[1], &keys[0]], format!("`{other}` and `{name}` have the same token"));
-        }
-    }
+    Some(ServerConfig { upstream, access, era, answers, sessions, pinned, timeout, timeout_max })
 }
 
 fn check_timeouts(

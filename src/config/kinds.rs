@@ -227,7 +227,19 @@ impl Section<'_, '_> {
         self.single(key, shape, parse)
     }
 
-    /// The same, where `range` says what `check` agrees to. It is a fault when it isn't given.
+    /// The same, where `range` says what `check` agrees to.
+    pub fn checked_secret(
+        &mut self,
+        key: &'static str,
+        range: &'static str,
+        check: impl FnOnce(&str) -> Result<(), Reason>,
+        doc: &'static str,
+    ) -> Option<Secret> {
+        let shape = Shape { kind: "secret", default: "none".into(), range: range.into(), doc };
+        self.single(key, shape, |text| check(text).map(|()| Secret::new(text)))
+    }
+
+    /// The same. It is a fault when it isn't given.
     pub fn required_secret(
         &mut self,
         key: &'static str,

@@ -47,7 +47,7 @@ pub(super) fn failed(edge: &Edge, error: &Error, message: Option<&Message>) -> R
 }
 
 /// Whole seconds, jittered up to twice the configured time.
-fn retry_after(edge: &Edge) -> HeaderValue {
+pub(super) fn retry_after(edge: &Edge) -> HeaderValue {
     let seconds = edge.config.retry_after.as_secs().max(1);
     HeaderValue::from(seconds + fastrand::u64(..=seconds))
 }

@@ -1,11 +1,13 @@
 //! HTTP+SSE (2024-11-05): a GET that stays open, and a POST address that its first event names.
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::HeaderMap;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 
+use super::authenticate::{Endpoint, permit};
 use super::error::failed;
 use super::request::{Accepts, accepts, caller, messages, server};
 use super::response::{attachment, header_text, reply};
@@ -31,7 +33,7 @@ pub(super) async fn get(State(edge): State<Edge>, name: Name, who: Who, headers:
 async fn handle_get(
     edge: &Edge,
     name: Option<&str>,
-    who: Who,
+    Extension(identity): Who,
     headers: &HeaderMap,
 ) -> Result<Response, Response> {
     let server = server(edge, name)?;
@@ -49,7 +51,8 @@ async fn handle_get(
         None => format!("{prefix}/message"),
     };
     let endpoint = |session: &SessionId| format!("{path}?sessionId={session}");
-    let opened = edge.hub.open_http_sse(&server, &caller(who, headers), position.as_ref(), endpoint).await;
+    let opened =
+        edge.hub.open_http_sse(&server, &caller(&identity, headers), position.as_ref(), endpoint).await;
     opened.map(attachment).map_err(|error| failed(edge, &error, None))
 }
 
@@ -68,7 +71,7 @@ async fn handle_post(
     edge: &Edge,
     name: Option<&str>,
     named: Named,
-    who: Who,
+    Extension(identity): Who,
     request: Request<Body>,
 ) -> Result<Response, Response> {
     let server = server(edge, name)?;
@@ -78,8 +81,9 @@ async fn handle_post(
     let id = named.session.as_deref().and_then(|text| SessionId::parse(text).ok()).ok_or_else(|| {
         refuse_with(edge, codes::SERVER, "the query needs sessionId, as the endpoint event gave it")
     })?;
-    let caller = caller(who, request.headers());
+    let caller = caller(&identity, request.headers());
     let body = messages(edge, request).await?;
+    permit(edge, name, Endpoint::HttpSse, &identity, &body)?;
     let found = edge.hub.session_of(&server, &caller, &id, Transport::HttpSse).await;
     let live = found.map_err(|error| failed(edge, &error, None))?;
     let first = body.messages().first().cloned();

@@ -9,6 +9,7 @@ mod head;
 mod health;
 mod http_sse;
 mod listener;
+mod metadata;
 mod origin;
 mod request;
 mod response;
@@ -27,13 +28,12 @@ use axum::{Extension, Router};
 pub use listener::{ListenerConfig, serve};
 pub use origin::{Hosts, Origins, Policy};
 
-use crate::auth::Authenticator;
-use crate::domain::Principal;
+use crate::auth::{Authenticator, Identity};
 use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
 
 /// Who calls, as `authenticate` left it with the request.
-type Who = Extension<Principal>;
+type Who = Extension<Identity>;
 
 /// What answers requests, before any socket.
 pub type Routes = Router;
@@ -77,7 +77,10 @@ pub fn client_routes(hub: Hub, lifecycle: Lifecycle, config: Config) -> Router {
             .route(&format!("{base}/message/"), post(http_sse::post));
     }
     let routes = routes.route_layer(from_fn_with_state(edge.clone(), authenticate::authenticate));
-    let mut routes = routes.route("/health", get(health::health));
+    let mut routes = routes
+        .route("/health", get(health::health))
+        .route(metadata::WELL_KNOWN, get(metadata::gateway))
+        .route(&format!("{}/{{*path}}", metadata::WELL_KNOWN), get(metadata::resource));
     let prefix = edge.config.prefix.clone();
     // An ingress may strip the prefix or not: both work.
     if !prefix.is_empty() {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Body;
 use axum::http::header::{self, HeaderMap};
 use axum::http::{Request, StatusCode};
@@ -10,8 +9,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
+use super::Edge;
 use super::response::{json, refuse};
-use super::{Edge, Who};
+use crate::auth::Identity;
 use crate::domain::Limit;
 use crate::hub::{Caller, Server};
 use crate::protocol::jsonrpc::{self, Body as Messages, Malformed};
@@ -33,13 +33,13 @@ pub(super) enum Accepts {
 }
 
 /// Who calls.
-pub(super) fn caller(Extension(principal): Who, headers: &HeaderMap) -> Caller {
+pub(super) fn caller(identity: &Identity, headers: &HeaderMap) -> Caller {
     let passed = headers
         .iter()
         .filter(|(name, _)| PASSED.contains(&name.as_str()) || name.as_str().starts_with("mcp-param-"))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    Caller { principal, headers: passed }
+    Caller { principal: identity.principal.clone(), headers: passed }
 }
 
 /// The server that a path names.

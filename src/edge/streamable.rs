@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 
+use super::authenticate::{Endpoint, permit};
 use super::error::failed;
 use super::request::{Accepts, accepts, caller, messages, server};
 use super::response::{SESSION_ID, attachment, header_text, header_whole, json, no_get, refuse, reply};
@@ -34,7 +36,7 @@ pub(super) async fn post(State(edge): State<Edge>, name: Name, who: Who, request
 async fn handle_post(
     edge: &Edge,
     name: Option<&str>,
-    who: Who,
+    Extension(identity): Who,
     request: Request<Body>,
 ) -> Result<Response, Response> {
     let server = server(edge, name)?;
@@ -42,7 +44,8 @@ async fn handle_post(
     let wanted = if server.answers == AnswerPolicy::Json { Accepts::Json } else { Accepts::Both };
     accepts(edge, &headers, wanted)?;
     let body = messages(edge, request).await?;
-    let caller = caller(who, &headers);
+    permit(edge, name, Endpoint::Streamable, &identity, &body)?;
+    let caller = caller(&identity, &headers);
     match body {
         Messages::One(message) => {
             let era = era::classify(&message, header_whole(&headers, VERSION).as_deref());
@@ -150,7 +153,7 @@ pub(super) async fn get(State(edge): State<Edge>, name: Name, who: Who, headers:
 async fn handle_get(
     edge: &Edge,
     name: Option<&str>,
-    who: Who,
+    Extension(identity): Who,
     headers: &HeaderMap,
 ) -> Result<Response, Response> {
     let server = server(edge, name)?;
@@ -159,7 +162,7 @@ async fn handle_get(
         return Err(no_get("this server keeps no sessions, and has nothing to say unasked"));
     }
     accepts(edge, headers, Accepts::Events)?;
-    let caller = caller(who, headers);
+    let caller = caller(&identity, headers);
     let live = session(edge, &server, &caller, headers).await?;
     // A position that was never given out here is a lost one: the client is told, and gets a stream.
     let position = header_text(headers, LAST_EVENT_ID).filter(|text| !text.is_empty()).map(|text| {
@@ -185,7 +188,7 @@ pub(super) async fn delete(State(edge): State<Edge>, name: Name, who: Who, heade
 async fn handle_delete(
     edge: &Edge,
     name: Option<&str>,
-    who: Who,
+    Extension(identity): Who,
     headers: &HeaderMap,
 ) -> Result<Response, Response> {
     let server = server(edge, name)?;
@@ -193,7 +196,7 @@ async fn handle_delete(
     if server.sessions == SessionPolicy::Stateless {
         return Err(no_get("this server keeps no sessions"));
     }
-    let live = session(edge, &server, &caller(who, headers), headers).await?;
+    let live = session(edge, &server, &caller(&identity, headers), headers).await?;
     edge.hub.close(&live).await.map_err(|error| failed(edge, &error, None))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -70,6 +70,12 @@ pub fn resource_uri(params: &str) -> Option<String> {
     string_member(params, "uri")
 }
 
+/// `name`, of `tools/call` in either era.
+#[must_use]
+pub fn tool_name(params: &str) -> Option<String> {
+    string_member(params, "name")
+}
+
 /// `level`, of `logging/setLevel` and `notifications/message`.
 #[must_use]
 pub fn log_level(params: &str) -> Option<String> {

@@ -23,7 +23,7 @@ const output = options.verbose ? 'inherit' : 'ignore';
 // Its tool `get-env` shows the whole environment to every client: give it only what it needs.
 const child = spawn(process.execPath, ['--import', loopback, program, options.mode], {
   env: { PATH: process.env.PATH, PORT: options.port },
-  stdio: ['ignore', output, options.verbose ? 'inherit' : 'pipe'],
+  stdio: ['pipe', output, options.verbose ? 'inherit' : 'pipe'],
 });
 let complaint = '';
 child.stderr?.on('data', (text) => (complaint = (complaint + text).slice(-2000)));

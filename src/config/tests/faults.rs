@@ -68,17 +68,55 @@ fn what_does_not_fit_together() {
     let same = "5".repeat(64);
     check(
         &format!("auth: {{mode: tokens, tokens: {{a: {{sha256: '{same}'}}, b: {{sha256: '{same}'}}}}}}"),
-        "1:124: auth.tokens.b.sha256: `a` and `b` have the same token",
+        "1:124: auth.tokens.b.sha256: is the same token as that of auth.tokens.a.sha256",
     );
-    check("auth: {mode: tokens}", "1:14: auth.mode: nobody could log in: auth.tokens has none");
+    check(
+        "auth: {mode: tokens}",
+        "1:14: auth.mode: nobody could log in: there are no auth.tokens and no auth.issuers",
+    );
     let digest = "0".repeat(64);
     check(
         &format!("auth:\n  tokens: {{ci: {{sha256: '{digest}'}}}}\n  mode: none"),
-        "3:9: auth.mode: there are auth.tokens that nobody is asked for: set auth.mode to tokens",
+        "3:9: auth.mode: there are auth.tokens or auth.issuers, and nobody is asked: set auth.mode to tokens",
     );
     check(
         "auth: {mode: tokens, tokens: {ci: {sha256: s3cret}}}",
         "1:44: auth.tokens.ci.sha256: the secret is no SHA-256; wanted: secret, 64 hexadecimal digits",
+    );
+    let issuer = |issuer: &str| {
+        format!("public_url: https://gate\nauth:\n  mode: tokens\n  issuers: {{a: {{{issuer}}}}}\n")
+    };
+    check(
+        &issuer("issuer: corp"),
+        "4:25: auth.issuers.a.issuer: its keys can't be found there, as it is no https:// URL: give keys_url, \
+         keys_file or secret",
+    );
+    check(
+        &issuer("issuer: corp, keys_url: 'http://corp/keys'"),
+        "4:41: auth.issuers.a.keys_url: whoever is on the way could put keys of their own there: use https://",
+    );
+    let secret = "x".repeat(32);
+    check(
+        &issuer(&format!("issuer: corp, keys_url: 'https://corp/keys', secret: {secret}")),
+        "4:41: auth.issuers.a.keys_url: only one of secret, keys_file and keys_url can be used",
+    );
+    check(
+        &issuer("issuer: corp, secret: hunter2hunter2"),
+        "4:39: auth.issuers.a.secret: the secret is shorter; wanted: secret, 32 bytes or more",
+    );
+    check(
+        &issuer(&format!("issuer: corp, secret: {secret}, algorithms: [none]")),
+        "4:86: auth.issuers.a.algorithms: `none` is no signature algorithm that is supported; wanted: list, \
+         `HS256` to `HS512`, `RS256` to `RS512`, `PS256` to `PS512`, `ES256`, `ES384`, `EdDSA`",
+    );
+    check(
+        &format!("auth: {{mode: tokens, issuers: {{a: {{issuer: corp, secret: {secret}}}}}}}"),
+        "1:44: auth.issuers.a.issuer: without audiences of its own, and without public_url, no token could be \
+         meant for this",
+    );
+    check(
+        "servers: {a: {upstream: 'http://a/mcp', scopes: [files]}}",
+        "1:49: servers.a.scopes: nobody is asked for a token, so it would mean nothing: set auth.mode to tokens",
     );
     check(
         "requests: {timeout: 20m}",

@@ -12,6 +12,18 @@ use crate::config::variables::variable_name;
 /// A server that lacks nothing but the key in question.
 const SERVER: &[u8] = b"servers: {name: {upstream: 'http://name/mcp'}}";
 
+/// The same for whoever may call.
+const CALLERS: &[u8] =
+    b"{public_url: 'https://name', auth: {mode: tokens, issuers: {name: {issuer: 'https://name'}}, \
+    tokens: {name: {sha256: '0000000000000000000000000000000000000000000000000000000000000000'}}}}";
+
+fn beside(key: &KeyEntry) -> &'static [u8] {
+    match &*key.section {
+        "auth.issuers.<name>" | "auth.tokens.<name>" => CALLERS,
+        _ => SERVER,
+    }
+}
+
 fn variable_of(key: &KeyEntry) -> String {
     variable_name(&key.path().replace(NAME, "name"))
 }
@@ -33,7 +45,7 @@ fn every_key_has_a_variable_of_its_own_and_a_meaning() {
 fn nonsense_is_refused_for_every_key() {
     for key in catalogue().keys {
         let variable = variable_of(&key);
-        let faults = load_all(SERVER, &[(&variable, "=nonsense=")], &[]).expect_err(&variable);
+        let faults = load_all(beside(&key), &[(&variable, "=nonsense=")], &[]).expect_err(&variable);
         let origins: Vec<_> = faults.iter().map(|fault| fault.origin.to_string()).collect();
         assert_eq!(origins, [variable]);
     }
@@ -41,12 +53,12 @@ fn nonsense_is_refused_for_every_key() {
 
 #[test]
 fn every_default_may_be_written_down() {
-    let default = load_all(SERVER, &[], &[]).unwrap();
     for key in catalogue().keys {
         let text = &key.shape.default;
         let written = text != "none" && !text.starts_with('`') && !text.contains(' ');
         if written {
-            let config = load_all(SERVER, &[(&variable_of(&key), text)], &[])
+            let default = load_all(beside(&key), &[], &[]).unwrap();
+            let config = load_all(beside(&key), &[(&variable_of(&key), text)], &[])
                 .unwrap_or_else(|faults| panic!("{faults}"));
             assert_eq!(config, default, "{}", key.path());
         }

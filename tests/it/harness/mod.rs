@@ -4,6 +4,7 @@
 mod client;
 mod faults;
 mod hand;
+mod issuer;
 mod mortal;
 mod raw;
 mod secure;
@@ -20,6 +21,7 @@ use holdfast::lifecycle::Ending;
 pub(crate) use client::{Client, POST, Reply, Stream, initialize, read, request};
 pub(crate) use faults::{Faults, faulty};
 pub(crate) use hand::{Hand, Written, call, step, steps};
+pub(crate) use issuer::{Issuer, Signing};
 pub(crate) use mortal::Mortal;
 pub(crate) use raw::{Act, Request, raw_upstream, whole};
 pub(crate) use secure::Secure;

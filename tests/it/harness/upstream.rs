@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderMap, Method, Response, Version};
+use axum::http::{HeaderMap, Method, Response, Uri, Version};
 use axum::serve::ListenerExt as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub method: Method,
+    pub path: String,
     pub version: Version,
     pub headers: HeaderMap,
     pub raw: Bytes,
@@ -70,9 +71,10 @@ impl Upstream {
     ) -> (Self, Router) {
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let (record, answer) = (asked.clone(), Arc::new(answer));
-        let handler = move |method: Method, version: Version, headers: HeaderMap, raw: Bytes| {
+        let handler = move |method: Method, uri: Uri, version: Version, headers: HeaderMap, raw: Bytes| {
             let body = serde_json::from_slice(&raw).unwrap_or(Value::Null);
-            let asked = Asked { method, version, headers, raw, body };
+            let path = uri.path().to_owned();
+            let asked = Asked { method, path, version, headers, raw, body };
             record.lock().unwrap().push(asked.clone());
             let response = answer(&asked);
             async move { response }

@@ -1,0 +1,204 @@
+//! Who issues tokens (JWT, RFC 7519), and what a token has to be for one to be believed (RFC 8725, RFC 9068).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonwebtoken::errors::{Error, ErrorKind};
+use jsonwebtoken::{Algorithm, Header, TokenData, Validation, dangerous, decode};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::keys::Keys;
+use super::source::{KeyRing, Source, Times};
+use super::{Denied, Flaw, Identity, Scopes};
+use crate::domain::Principal;
+use crate::lifecycle::Tasks;
+use crate::upstream::HttpClient;
+
+/// What a subject may be long (`OpenID` Connect Core, section 2).
+const SUBJECT_BYTES_MAX: usize = 255;
+
+/// An issuer as it is configured.
+#[derive(Debug, Clone)]
+pub struct IssuerConfig {
+    /// What its principals are told apart by from another issuer's.
+    pub name: String,
+    /// The `iss` of its tokens.
+    pub issuer: String,
+    pub source: Source,
+    /// By their names (RFC 7518, section 3.1). Empty: whatever its keys are fit for.
+    pub algorithms: Vec<String>,
+    /// Of which a token's `aud` has to name one; empty: the resource's own addresses (A7).
+    pub audiences: Vec<String>,
+    /// The claim that names who the token is of.
+    pub subject_claim: String,
+    /// What clocks may differ by.
+    pub leeway: Duration,
+    pub times: Times,
+}
+
+/// An algorithm that is not supported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no signature algorithm that is supported")]
+pub struct UnknownAlgorithm;
+
+/// The algorithm of that name.
+///
+/// # Errors
+/// [`UnknownAlgorithm`], which `none` is.
+pub fn algorithm(name: &str) -> Result<Algorithm, UnknownAlgorithm> {
+    name.parse().map_err(|_| UnknownAlgorithm)
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Issuer {
+    config: Arc<IssuerConfig>,
+    keys: Arc<KeyRing>,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    iss: String,
+    #[serde(default)]
+    aud: Audience,
+    #[serde(default)]
+    scope: ScopeClaim,
+    /// What some issuers call it.
+    #[serde(default)]
+    scp: ScopeClaim,
+    #[serde(flatten)]
+    others: Map<String, Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+    #[default]
+    Nobody,
+}
+
+/// Separated by spaces (RFC 8693, section 4.2), or as a list.
+#[derive(Deserialize, Default)]
+#[serde(untagged)]
+enum ScopeClaim {
+    Text(String),
+    List(Vec<String>),
+    #[default]
+    Absent,
+}
+
+impl ScopeClaim {
+    fn iter(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        match self {
+            Self::Text(text) => Box::new(text.split(' ').filter(|scope| !scope.is_empty())),
+            Self::List(scopes) => Box::new(scopes.iter().map(String::as_str)),
+            Self::Absent => Box::new(std::iter::empty()),
+        }
+    }
+}
+
+/// Whether it has the form of a JWT.
+pub(super) fn is_jwt(token: &str) -> bool {
+    token.bytes().filter(|byte| *byte == b'.').count() == 2
+}
+
+impl Issuer {
+    /// # Errors
+    /// [`UnknownAlgorithm`].
+    pub(super) fn new(config: IssuerConfig, client: HttpClient) -> Result<Self, UnknownAlgorithm> {
+        let algorithms = config.algorithms.iter().map(|name| algorithm(name)).collect::<Result<_, _>>()?;
+        let keys = KeyRing::new(&config.issuer, config.source.clone(), algorithms, config.times, client);
+        Ok(Self { config: Arc::new(config), keys: Arc::new(keys) })
+    }
+
+    pub(super) fn start(&self, tasks: &Tasks) {
+        tasks.spawn_until_stopped(self.keys.clone().keep());
+    }
+
+    pub(super) fn address(&self) -> &str {
+        &self.config.issuer
+    }
+
+    /// Whose the token is, if it is this issuer's, unexpired, and meant for one of `resources`.
+    async fn verify(
+        &self,
+        token: &str,
+        header: &Header,
+        resources: &HashSet<String>,
+    ) -> Result<Identity, Denied> {
+        let (id, algorithm) = (header.kid.as_deref(), header.alg);
+        let suits = |keys: &Keys| keys.candidates(id, algorithm).next().is_some();
+        let keys = self.keys.keys(suits).await.ok_or(Denied::Unverifiable)?;
+        for key in keys.candidates(id, algorithm) {
+            let mut validation = Validation::new(algorithm);
+            validation.leeway = self.config.leeway.as_secs();
+            validation.validate_nbf = true;
+            // Against addresses that differ by a slash: below.
+            validation.validate_aud = false;
+            match decode::<Claims>(token, &key.key, &validation) {
+                Ok(TokenData { claims, .. }) => return self.believe(&claims, resources),
+                Err(error) => match flaw(&error) {
+                    Flaw::Unknown => {}
+                    flaw => return Err(Denied::Invalid(flaw)),
+                },
+            }
+        }
+        Err(Denied::Invalid(Flaw::Unknown))
+    }
+
+    fn believe(&self, claims: &Claims, resources: &HashSet<String>) -> Result<Identity, Denied> {
+        let meant = |audience: &String| {
+            let audience = audience.strip_suffix('/').unwrap_or(audience);
+            match &*self.config.audiences {
+                [] => resources.contains(audience),
+                only => only.iter().any(|only| only.strip_suffix('/').unwrap_or(only) == audience),
+            }
+        };
+        let for_us = match &claims.aud {
+            Audience::One(audience) => meant(audience),
+            Audience::Several(audiences) => audiences.iter().any(meant),
+            Audience::Nobody => false,
+        };
+        if !for_us {
+            return Err(Denied::Invalid(Flaw::Audience));
+        }
+        let subject = claims.others.get(&self.config.subject_claim).and_then(Value::as_str);
+        let subject = subject.filter(|subject| {
+            (1..=SUBJECT_BYTES_MAX).contains(&subject.len()) && !subject.contains(char::is_control)
+        });
+        let subject = subject.ok_or(Denied::Invalid(Flaw::Subject))?;
+        Ok(Identity {
+            principal: Principal::named(&format!("jwt:{}:{subject}", self.config.name)),
+            scopes: Scopes::new(claims.scope.iter().chain(claims.scp.iter())),
+        })
+    }
+}
+
+/// Asks the issuer that the token names.
+pub(super) async fn verify(
+    issuers: &[Issuer],
+    token: &str,
+    resources: &HashSet<String>,
+) -> Result<Identity, Denied> {
+    const UNKNOWN: Denied = Denied::Invalid(Flaw::Unknown);
+    let TokenData { header, claims } = dangerous::insecure_decode::<Claims>(token).map_err(|_| UNKNOWN)?;
+    // Nothing critical is understood here (RFC 7515, section 4.1.11).
+    if header.crit.is_some() {
+        return Err(UNKNOWN);
+    }
+    let issuer = issuers.iter().find(|issuer| issuer.config.issuer == claims.iss).ok_or(UNKNOWN)?;
+    issuer.verify(token, &header, resources).await
+}
+
+/// What is only said of tokens whose signature is good.
+fn flaw(error: &Error) -> Flaw {
+    match error.kind() {
+        ErrorKind::ExpiredSignature => Flaw::Expired,
+        ErrorKind::ImmatureSignature => Flaw::Premature,
+        ErrorKind::MissingRequiredClaim(_) => Flaw::Lifetime,
+        _ => Flaw::Unknown,
+    }
+}
