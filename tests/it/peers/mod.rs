@@ -13,7 +13,7 @@ use tokio::sync::RwLock;
 
 use crate::servers::Cluster;
 pub(crate) use process::free_port;
-use process::{Process, fixture, holdfast, node, script};
+use process::{Process, fixture, holdfast, holdfast_at, node, script};
 
 const SUITE: Duration = Duration::from_secs(400);
 
@@ -114,6 +114,30 @@ fn mcp_remote_works_over_both_transports() {
     for path in ["mcp", "sse"] {
         let remote = script("clients", &["remote.mjs", "--url", &format!("{}/{path}", gateway.url())]);
         passes("mcp-remote", remote, Duration::from_secs(100));
+    }
+}
+
+/// Done by the SDK's own client with a real authorization server; the gateway is told only who that is.
+#[test]
+fn a_client_finds_out_from_a_401_alone_where_to_log_in() {
+    let (_server, upstream) = everything();
+    let issuer = node("clients", &["authorization.mjs", "--port", &free_port().to_string()]);
+    let issuer_url = issuer.line_after("listening on ");
+    let (listen, admin) = (free_port(), free_port());
+    let public = format!("http://127.0.0.1:{listen}");
+    let mut environment = std::process::Command::new("holdfast");
+    environment.envs([
+        ("HOLDFAST_PUBLIC_URL", &*public),
+        ("HOLDFAST_AUTH_MODE", "tokens"),
+        ("HOLDFAST_AUTH_ISSUERS_LOCAL_ISSUER", &issuer_url),
+        ("HOLDFAST_SERVERS_DEFAULT_UPSTREAM", &upstream),
+        ("HOLDFAST_SERVERS_DEFAULT_SCOPES", "files"),
+    ]);
+    let _gateway = holdfast_at(&environment, listen, admin);
+    for (path, more) in [("mcp", vec![]), ("servers/default/mcp", vec![]), ("sse", vec!["--sse"])] {
+        let url = format!("{public}/{path}");
+        let login = [vec!["login.mjs", "--url", &url], more].concat();
+        passes("logging in", script("clients", &login), Duration::from_secs(70));
     }
 }
 
