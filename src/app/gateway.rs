@@ -187,7 +187,9 @@ impl Gateway {
         let lifecycle = Lifecycle::new();
         let metrics = Metrics::new();
         let relays = Relays::new(node.clone(), shared.bus.clone(), tasks.clone(), metrics.clone());
-        let servers = settings::servers(config, &client, &node, &relays)?;
+        let authenticator = settings::authenticator(config, &client)?;
+        authenticator.start(&tasks);
+        let servers = settings::servers(config, &client, &node, &relays, &authenticator)?;
         let hub = Hub::start(Parts {
             config: settings::hub(config),
             node,
@@ -199,8 +201,6 @@ impl Gateway {
             tasks: tasks.clone(),
             entropy,
         });
-        let authenticator = settings::authenticator(config, &client)?;
-        authenticator.start(&tasks);
         let edge = settings::edge(config, address, authenticator);
         let clients = edge::client_routes(hub.clone(), lifecycle.clone(), edge);
         Ok((Self { hub, lifecycle, tasks, drain: config.drain.clone() }, clients))

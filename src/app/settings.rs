@@ -123,6 +123,7 @@ pub(super) fn servers(
     client: &HttpClient,
     node: &NodeId,
     relays: &Relays,
+    authenticator: &Authenticator,
 ) -> Result<Servers, InvalidId> {
     let mut servers = Vec::new();
     for (name, own) in &config.servers {
@@ -164,6 +165,7 @@ pub(super) fn servers(
                 (State::Memory | State::Redis(_), SessionMode::Stateful) => SessionPolicy::Stateful,
             },
             requests,
+            login: authenticator.metadata(&format!("/servers/{name}/mcp")).map(|login| login.to_json()),
         });
     }
     let default = config.default_server.as_deref().map(ServerName::parse).transpose()?;

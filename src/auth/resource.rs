@@ -57,6 +57,14 @@ pub struct Metadata<'a> {
     pub scopes: &'a [String],
 }
 
+impl Metadata<'_> {
+    /// The document.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("texts are JSON")
+    }
+}
+
 impl Resources {
     pub(super) fn new(offered: Offered, mut issuers: Vec<String>) -> Self {
         let Offered { public_url, servers, default_server } = offered;

@@ -306,7 +306,10 @@ impl Hub {
             self.close_upstream(server, handle.clone());
             return Err(self.too_large(bytes_max));
         }
-        Ok(Handshake { status: StatusCode::OK, answer: opened.answer, earlier: opened.earlier, agreed })
+        let login = server.login.as_ref().filter(|_| agreed.is_some());
+        let shown = login.and_then(|login| legacy::with_experimental(&opened.answer, "oauth", login));
+        let answer = shown.unwrap_or(opened.answer);
+        Ok(Handshake { status: StatusCode::OK, answer, earlier: opened.earlier, agreed })
     }
 
     fn too_large(&self, bytes_max: usize) -> Error {

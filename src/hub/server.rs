@@ -34,6 +34,8 @@ pub struct Server {
     pub answers: AnswerPolicy,
     pub sessions: SessionPolicy,
     pub requests: RequestsConfig,
+    /// Where to log in, as JSON: what legacy clients are told as the experimental capability `oauth`.
+    pub login: Option<String>,
 }
 
 /// All of them, and which one is meant when none is named.

@@ -1,7 +1,8 @@
 //! Looks into the legacy messages that Holdfast takes part in. Fields it doesn't know stay in the text; a text of the
 //! wrong shape, or one that says the same thing twice, gives `None`.
 
-use super::{jsonrpc::Id, peek};
+use super::jsonrpc::{Id, Message};
+use super::peek;
 
 /// The parameters of `initialize`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +90,21 @@ pub fn with_protocol_version(params: &str, version: &str) -> String {
     peek::with_member(params, "protocolVersion", &peek::quoted(version)).unwrap_or_else(|| params.to_owned())
 }
 
+/// The answer to `initialize` with `value` (JSON text) as the experimental capability `name`, and every other byte kept.
+/// `None` if it has no capabilities to add it to.
+#[must_use]
+pub fn with_experimental(answer: &Message, name: &str, value: &str) -> Option<Message> {
+    let raw = std::str::from_utf8(answer.raw()).ok()?;
+    let result = answer.result()?;
+    let [capabilities] = peek::object(result, &["capabilities"])?;
+    let capabilities = capabilities?;
+    let [experimental] = peek::object(capabilities, &["experimental"])?;
+    let experimental = peek::with_member(experimental.unwrap_or("{}"), name, value)?;
+    let capabilities = peek::with_member(capabilities, "experimental", &experimental)?;
+    let result = peek::with_member(result, "capabilities", &capabilities)?;
+    Message::parse(peek::with_member(raw, "result", &result)?.into()).ok()
+}
+
 /// The names of the capabilities in the JSON text of an object; none for any other text.
 #[must_use]
 pub fn capability_names(capabilities_json: &str) -> Vec<String> {
@@ -113,6 +129,32 @@ fn object_or_empty(json: Option<&str>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_capability_is_added_to_what_a_server_has() {
+        let check = |result: &str, expected: Option<&str>| {
+            let answer = |result: &str| format!(r#"{{"jsonrpc":"2.0", "id":1,"result":{result} }}"#);
+            let given = Message::parse(answer(result).into()).unwrap();
+            let added = with_experimental(&given, "oauth", r#"{"a":1}"#);
+            let added = added.map(|added| String::from_utf8(added.raw().to_vec()).unwrap());
+            assert_eq!(added, expected.map(answer), "{result}");
+        };
+        check(
+            r#"{"capabilities": { "tools":{} }, "x": 1}"#,
+            Some(r#"{"capabilities": {"experimental":{"oauth":{"a":1}}, "tools":{} }, "x": 1}"#),
+        );
+        check(
+            r#"{"capabilities":{"experimental":{ "b":{}}}}"#,
+            Some(r#"{"capabilities":{"experimental":{"oauth":{"a":1}, "b":{}}}}"#),
+        );
+        check(
+            r#"{"capabilities":{"experimental":{"oauth":2}}}"#,
+            Some(r#"{"capabilities":{"experimental":{"oauth":{"a":1}}}}"#),
+        );
+        for odd in [r#"{}"#, r#"{"capabilities":[]}"#, r#"{"capabilities":{},"capabilities":{}}"#] {
+            check(odd, None);
+        }
+    }
 
     #[test]
     fn the_handshake_is_read() {

@@ -256,3 +256,19 @@ async fn a5_metadata_is_where_the_challenge_says_and_open() {
         assert_eq!(client.ask("GET", &path, &[], "").await.status, 404, "{none}");
     }
 }
+
+#[tokio::test]
+async fn legacy_clients_are_told_where_to_log_in_when_they_open_a_session() {
+    let (upstream, issuer) = (upstream().await, Issuer::start().await);
+    let gateway = gateway(&upstream, &[("auth.issuers.a.issuer", &*issuer.url)]).await;
+    let capabilities =
+        opened(&gateway, &token(&issuer, &issuer.signing)).await.json()["result"]["capabilities"].clone();
+    let expected = value!({
+        "resource": format!("{BASE}/servers/default/mcp"),
+        "resource_name": "default",
+        "authorization_servers": [issuer.url],
+        "bearer_methods_supported": ["header"],
+    });
+    assert_eq!(capabilities["experimental"]["oauth"], expected);
+    assert_eq!(capabilities["tools"], value!({ "listChanged": true }), "what the server says stays");
+}
