@@ -165,7 +165,7 @@ pub(super) fn servers(
                 (State::Memory | State::Redis(_), SessionMode::Stateful) => SessionPolicy::Stateful,
             },
             requests,
-            login: authenticator.metadata(&format!("/servers/{name}/mcp")).map(|login| login.to_json()),
+            login: authenticator.metadata_of(&format!("/servers/{name}/mcp")).map(|login| login.to_json()),
         });
     }
     let default = config.default_server.as_deref().map(ServerName::parse).transpose()?;

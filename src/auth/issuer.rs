@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::errors::{Error, ErrorKind};
-use jsonwebtoken::{Algorithm, Header, TokenData, Validation, dangerous, decode};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, Header, TokenData, Validation, dangerous, decode};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -130,10 +130,31 @@ impl Issuer {
         resources: &HashSet<String>,
     ) -> Result<Identity, Denied> {
         let (id, algorithm) = (header.kid.as_deref(), header.alg);
-        let suits = |keys: &Keys| keys.candidates(id, algorithm).next().is_some();
-        let keys = self.keys.keys(suits).await.ok_or(Denied::Unverifiable)?;
-        for key in keys.candidates(id, algorithm) {
-            let mut validation = Validation::new(algorithm);
+        // What is published is no secret.
+        let symmetric = AlgorithmFamily::Hmac.algorithms().contains(&algorithm);
+        if symmetric != matches!(self.config.source, Source::Secret(_)) {
+            return Err(Denied::Invalid(Flaw::Unknown));
+        }
+        let keys = self.keys.keys(|keys| keys.know(id, algorithm)).await.ok_or(Denied::Unverifiable)?;
+        match self.verify_with(&keys, token, header, resources) {
+            // Keys without a name may have been exchanged for others: that shows only here.
+            Err(Denied::Invalid(Flaw::Unknown)) if keys.are_nameless(id, algorithm) => {
+                let newer = self.keys.keys(|now| !std::ptr::eq(now, &raw const *keys)).await;
+                self.verify_with(&*newer.ok_or(Denied::Unverifiable)?, token, header, resources)
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_with(
+        &self,
+        keys: &Keys,
+        token: &str,
+        header: &Header,
+        resources: &HashSet<String>,
+    ) -> Result<Identity, Denied> {
+        for key in keys.candidates(header.kid.as_deref(), header.alg) {
+            let mut validation = Validation::new(header.alg);
             validation.leeway = self.config.leeway.as_secs();
             validation.validate_nbf = true;
             // Against addresses that differ by a slash: below.
@@ -150,6 +171,10 @@ impl Issuer {
     }
 
     fn believe(&self, claims: &Claims, resources: &HashSet<String>) -> Result<Identity, Denied> {
+        // Whoever holds it would have to prove that it is theirs (RFC 7800), and nobody asks them to here.
+        if claims.others.contains_key("cnf") {
+            return Err(Denied::Invalid(Flaw::Bound));
+        }
         let meant = |audience: &String| {
             let audience = audience.strip_suffix('/').unwrap_or(audience);
             match &*self.config.audiences {
@@ -186,11 +211,17 @@ pub(super) async fn verify(
     const UNKNOWN: Denied = Denied::Invalid(Flaw::Unknown);
     let TokenData { header, claims } = dangerous::insecure_decode::<Claims>(token).map_err(|_| UNKNOWN)?;
     // Nothing critical is understood here (RFC 7515, section 4.1.11).
-    if header.crit.is_some() {
+    if header.crit.is_some() || !is_access_token(header.typ.as_deref()) {
         return Err(UNKNOWN);
     }
     let issuer = issuers.iter().find(|issuer| issuer.config.issuer == claims.iss).ok_or(UNKNOWN)?;
     issuer.verify(token, &header, resources).await
+}
+
+/// Whether the type doesn't say that it is something else (RFC 8725, section 3.11; RFC 9068, section 4).
+fn is_access_token(kind: Option<&str>) -> bool {
+    let kind = kind.unwrap_or("jwt").to_ascii_lowercase();
+    matches!(kind.strip_prefix("application/").unwrap_or(&kind), "jwt" | "at+jwt")
 }
 
 /// What is only said of tokens whose signature is good.

@@ -50,9 +50,15 @@ pub struct Identity {
 /// Why a request is not let through.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// 401 (A2), also for a scheme that is not asked for (RFC 6750, section 3.1).
+    /// 401 (A2).
     #[error("a bearer token is needed: send the header Authorization: Bearer TOKEN")]
     Missing,
+    /// 401 (RFC 6750, section 3.1).
+    #[error("the header Authorization has another scheme than Bearer")]
+    Scheme,
+    /// 401: others may call it, with these scopes.
+    #[error("a bearer token is needed for this, with the scope {}", .0.join(" "))]
+    Anonymous(Vec<String>),
     /// 400 (A2).
     #[error("the header Authorization must come once, as Bearer TOKEN")]
     Malformed,
@@ -86,6 +92,8 @@ pub enum Flaw {
     Audience,
     /// It doesn't say whose it is.
     Subject,
+    /// Its holder would have to prove that it is theirs.
+    Bound,
 }
 
 impl std::fmt::Display for Flaw {
@@ -97,6 +105,7 @@ impl std::fmt::Display for Flaw {
             Self::Lifetime => ": it says no time at which it expires",
             Self::Audience => ": it is meant for another resource",
             Self::Subject => ": it names no subject that could be used",
+            Self::Bound => ": it is bound to a key, of which no proof is taken here",
         })
     }
 }
@@ -154,11 +163,13 @@ impl Authenticator {
     /// Whether they may call that tool of the server.
     ///
     /// # Errors
-    /// [`Denied::Insufficient`]; [`Denied::Missing`] if a token may help.
+    /// [`Denied::Insufficient`]; [`Denied::Anonymous`] if a token may help.
     pub fn permit(&self, server: Option<&str>, identity: &Identity, tool: &str) -> Result<(), Denied> {
         let Self::Bearer(bearer) = self else { return Ok(()) };
         bearer.resources.access(server).allows(&identity.scopes, tool).map_err(|lacking| match lacking {
-            Lacking::Scopes(_) if identity.principal == Principal::anonymous() => Denied::Missing,
+            Lacking::Scopes(scopes) if identity.principal == Principal::anonymous() => {
+                Denied::Anonymous(scopes)
+            }
             lacking => Denied::Insufficient(lacking),
         })
     }
@@ -172,13 +183,22 @@ impl Authenticator {
         }
     }
 
-    /// What there is at a path, for clients that look for its authorization server (RFC 9728, section 3.2).
-    /// `None` if there is nothing, or no issuer.
+    /// What there is at a path, as a client asks that looks for its authorization server (RFC 9728, section
+    /// 3.2): an ingress may have stripped the path of the public URL. `None` if there is nothing, or no issuer.
     #[must_use]
-    pub fn metadata(&self, path: &str) -> Option<Metadata<'_>> {
+    pub fn metadata_at(&self, path: &str) -> Option<Metadata<'_>> {
         match self {
             Self::Nobody => None,
-            Self::Bearer(bearer) => bearer.resources.metadata(path),
+            Self::Bearer(bearer) => bearer.resources.metadata_at(path),
+        }
+    }
+
+    /// The same of a path below the public URL.
+    #[must_use]
+    pub fn metadata_of(&self, path: &str) -> Option<Metadata<'_>> {
+        match self {
+            Self::Nobody => None,
+            Self::Bearer(bearer) => bearer.resources.metadata_of(path),
         }
     }
 }
@@ -194,7 +214,7 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str, Denied> {
     let text = text.trim_matches(' ');
     let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Denied::Missing);
+        return Err(Denied::Scheme);
     }
     let token = token.trim_start_matches(' ');
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
@@ -231,7 +251,7 @@ mod tests {
         assert_eq!(asked(&[b"Bearer 0ther="]), Ok(Principal::named("token:dev")));
         assert_eq!(asked(&[]), Err(Denied::Missing));
         for other in [&b""[..], b"Basic s3cret", b"s3cret"] {
-            assert_eq!(asked(&[other]), Err(Denied::Missing), "{other:?}");
+            assert_eq!(asked(&[other]), Err(Denied::Scheme), "{other:?}");
         }
         for malformed in [
             &b"Bearer"[..],

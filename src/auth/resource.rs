@@ -112,14 +112,20 @@ impl Resources {
         &self.of(server).audiences
     }
 
-    /// Of the resource at `path`, with or without the prefix: an ingress may strip it.
-    pub(super) fn metadata(&self, path: &str) -> Option<Metadata<'_>> {
+    /// Of what is at `path`, with or without the prefix: an ingress may strip it.
+    pub(super) fn metadata_at(&self, path: &str) -> Option<Metadata<'_>> {
+        let path = path.trim_end_matches('/');
+        let stripped =
+            path.strip_prefix(&*self.prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        // What a client was told begins with the prefix; the other only fits where it was stripped.
+        stripped.and_then(|path| self.metadata_of(path)).or_else(|| self.metadata_of(path))
+    }
+
+    /// Of what is at `path` below the public URL.
+    pub(super) fn metadata_of(&self, path: &str) -> Option<Metadata<'_>> {
         if self.issuers.is_empty() {
             return None;
         }
-        let stripped = path.strip_prefix(&*self.prefix);
-        let stripped = stripped.filter(|rest| rest.is_empty() || rest.starts_with('/'));
-        let path = stripped.unwrap_or(path).trim_end_matches('/');
         let (name, resource) = match path.strip_prefix("/servers/").map(|rest| rest.split_once('/')) {
             _ if path.is_empty() => (None, &self.gateway),
             Some(Some((name, "mcp" | "sse"))) => self.named(Some(name)).map(|(name, of)| (Some(name), of))?,
@@ -161,7 +167,7 @@ mod tests {
     fn each_endpoint_has_metadata_of_its_own() {
         let resources = resources("https://mcp.example.com/gate/");
         let check = |path: &str, expected: Option<(&str, &str)>| {
-            let metadata = resources.metadata(path);
+            let metadata = resources.metadata_at(path);
             let seen = metadata.as_ref().map(|found| (&*found.resource, &*found.address));
             assert_eq!(seen, expected, "{path}");
         };
@@ -179,7 +185,13 @@ mod tests {
         {
             check(none, None);
         }
-        let metadata = serde_json::to_value(resources.metadata("/servers/files/mcp").unwrap()).unwrap();
+        // A prefix that looks like a path of ours.
+        let tricky = self::resources("https://mcp.example.com/mcp");
+        let found = tricky.metadata_of("/mcp").unwrap();
+        assert_eq!(found.resource, "https://mcp.example.com/mcp/mcp");
+        assert_eq!(tricky.metadata_at("/mcp/mcp").unwrap().resource, found.resource);
+        assert_eq!(tricky.metadata_at("/mcp").unwrap().resource, "https://mcp.example.com/mcp");
+        let metadata = serde_json::to_value(resources.metadata_of("/servers/files/mcp").unwrap()).unwrap();
         let expected = serde_json::json!({
             "resource": "https://mcp.example.com/gate/servers/files/mcp",
             "resource_name": "files",

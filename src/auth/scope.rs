@@ -61,7 +61,8 @@ impl Access {
         if scopes.hold(&self.scopes) { Ok(()) } else { Err(Lacking::Scopes(self.scopes.clone())) }
     }
 
-    /// Whether some rule lets these scopes call the tool; if not, what the first that names it asks for.
+    /// Whether some rule lets these scopes call the tool; if not, what a token needs for the first that names
+    /// it, with what it needs for anything: clients ask for exactly what they are told.
     pub(super) fn allows(&self, scopes: &Scopes, tool: &str) -> Result<(), Lacking> {
         let mut naming = self.tools.iter().filter(|rule| matches(&rule.name, tool));
         let Some(first) = naming.next() else {
@@ -70,7 +71,8 @@ impl Access {
         if scopes.hold(&first.scopes) || naming.any(|rule| scopes.hold(&rule.scopes)) {
             return Ok(());
         }
-        Err(Lacking::Scopes(first.scopes.clone()))
+        let more = first.scopes.iter().filter(|scope| !self.scopes.contains(scope));
+        Err(Lacking::Scopes(self.scopes.iter().chain(more).cloned().collect()))
     }
 
     /// Every scope that it may ask for.
@@ -122,7 +124,7 @@ mod tests {
     #[test]
     fn a_tool_is_for_whom_a_rule_that_names_it_says() {
         let tools = ["read_*", "*_file write", " *_file  admin "].map(ToolRule::new).to_vec();
-        let access = Access { tools, ..Access::default() };
+        let access = Access { scopes: vec!["files".to_owned()], tools, ..Access::default() };
         let check = |tool: &str, scopes: &[&str], expected: Result<(), Lacking>| {
             assert_eq!(
                 access.allows(&Scopes::new(scopes.iter().copied()), tool),
@@ -133,7 +135,7 @@ mod tests {
         check("read_file", &[], Ok(()));
         check("drop_file", &["write"], Ok(()));
         check("drop_file", &["admin"], Ok(()));
-        check("drop_file", &["other"], Err(Lacking::Scopes(vec!["write".to_owned()])));
+        check("drop_file", &["other"], Err(Lacking::Scopes(vec!["files".to_owned(), "write".to_owned()])));
         check("format", &["write", "admin"], Err(Lacking::Tool));
         assert_eq!(Access::default().allows(&Scopes::default(), "format"), Ok(()));
     }

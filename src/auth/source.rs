@@ -1,7 +1,8 @@
 //! Where an issuer's keys come from, and when they are read again: on time, when a token names one that is
 //! not known, and soon after a failure. What was read last is used while the source is away.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use jsonwebtoken::Algorithm;
 use serde::Deserialize;
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -20,10 +22,10 @@ use crate::upstream::HttpClient;
 const BYTES_MAX: usize = 1 << 20;
 
 /// At least so long between two attempts, however many tokens name unknown keys.
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Where keys are.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Source {
     /// Shared with the issuer: at least as long as the hash that it is used with (RFC 7518, section 3.2).
     Secret(Vec<u8>),
@@ -72,15 +74,16 @@ pub(super) struct KeyRing {
     algorithms: Vec<Algorithm>,
     times: Times,
     client: HttpClient,
-    state: RwLock<State>,
+    keys: RwLock<Option<(Arc<Keys>, Instant)>>,
     nudge: Notify,
-    attempts: watch::Sender<u64>,
+    last: watch::Sender<Option<Attempt>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    keys: Option<(Arc<Keys>, Instant)>,
-    attempted: Option<Instant>,
+/// A look at the source.
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    began: Instant,
+    failed: bool,
 }
 
 #[derive(Deserialize)]
@@ -103,55 +106,65 @@ impl KeyRing {
             algorithms,
             times,
             client,
-            state: RwLock::default(),
+            keys: RwLock::default(),
             nudge: Notify::new(),
-            attempts: watch::Sender::new(0),
+            last: watch::Sender::new(None),
         }
     }
 
-    /// Keys in which `suits` finds what it needs, or else the newest there are, after another look at the
-    /// source if there was none just now. `None` if none could be read.
+    /// Keys in which `suits` finds what it needs, or else the newest there are, after a look at the source
+    /// that began now or later; a source that just failed is not waited for. `None` if none could be read.
     pub(super) async fn keys(&self, suits: impl Fn(&Keys) -> bool) -> Option<Arc<Keys>> {
-        let mut attempts = self.attempts.subscribe();
-        let current = self.current();
-        if current.as_ref().is_some_and(|keys| suits(keys)) || self.was_read_just_now() {
-            return current;
-        }
-        self.nudge.notify_one();
-        let _ = tokio::time::timeout(self.times.timeout, attempts.changed()).await;
+        let asked = Instant::now();
+        let mut last = self.last.subscribe();
+        let looked = async {
+            loop {
+                if self.current().is_some_and(|keys| suits(&keys)) {
+                    return;
+                }
+                let attempt = *last.borrow_and_update();
+                let over = |Attempt { began, failed }| began >= asked || (failed && began.elapsed() < PAUSE);
+                if attempt.is_some_and(over) {
+                    return;
+                }
+                self.nudge.notify_one();
+                if last.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(self.times.timeout, looked).await;
         self.current()
     }
 
     fn current(&self) -> Option<Arc<Keys>> {
-        let state = self.state.read().expect("nothing panics while it holds this lock");
-        let (keys, read) = state.keys.as_ref()?;
+        let keys = self.keys.read().expect("nothing panics while it holds this lock");
+        let (keys, read) = keys.as_ref()?;
         (read.elapsed() < self.times.stale_max).then(|| keys.clone())
-    }
-
-    fn was_read_just_now(&self) -> bool {
-        let state = self.state.read().expect("nothing panics while it holds this lock");
-        state.attempted.is_some_and(|attempted| attempted.elapsed() < PAUSE)
     }
 
     /// Reads them now and again, and when nudged; to be run for as long as they are needed.
     pub(super) async fn keep(self: Arc<Self>) {
         loop {
-            let rest = match self.read().await {
+            let began = Instant::now();
+            let read = self.read().await;
+            let failed = read.is_err();
+            match read {
                 Ok(keys) => {
-                    let mut state = self.state.write().expect("nothing panics while it holds this lock");
-                    state.keys = Some((Arc::new(keys), Instant::now()));
-                    self.times.ttl
+                    if keys.is_empty() {
+                        tracing::warn!(issuer = %self.issuer, "an issuer has no keys that could be used");
+                    }
+                    let keys = Some((Arc::new(keys), Instant::now()));
+                    *self.keys.write().expect("nothing panics while it holds this lock") = keys;
                 }
                 Err(failure) => {
                     tracing::warn!(issuer = %self.issuer, error = %failure, "an issuer's keys could not be read");
-                    PAUSE
                 }
-            };
-            self.state.write().expect("nothing panics while it holds this lock").attempted =
-                Some(Instant::now());
-            self.attempts.send_modify(|attempts| *attempts += 1);
+            }
+            self.last.send_replace(Some(Attempt { began, failed }));
             tokio::time::sleep(PAUSE).await;
-            let _ = tokio::time::timeout(rest.saturating_sub(PAUSE), self.nudge.notified()).await;
+            let rest = if failed { Duration::ZERO } else { self.times.ttl.saturating_sub(PAUSE) };
+            let _ = tokio::time::timeout(rest, self.nudge.notified()).await;
         }
     }
 
@@ -159,9 +172,9 @@ impl KeyRing {
         let keys = match &self.source {
             Source::Secret(secret) => Keys::secret(secret),
             Source::File(path) => {
-                let text = tokio::fs::read_to_string(path).await;
+                let text = read_file(path).await;
                 let text = text.map_err(|source| Failure::File { path: path.clone(), source })?;
-                Keys::read(&text).map_err(|why| Failure::Unusable(path.display().to_string(), why))?
+                Keys::of_file(&text).map_err(|why| Failure::Unusable(path.display().to_string(), why))?
             }
             Source::Url(uri) => self.fetch_keys(uri).await?,
             Source::Discovered => self.fetch_keys(&self.discover().await?).await?,
@@ -171,28 +184,33 @@ impl KeyRing {
 
     async fn fetch_keys(&self, uri: &Uri) -> Result<Keys, Failure> {
         let text = self.fetch(uri).await?;
-        let keys = std::str::from_utf8(&text).map_err(|_| Unusable::Form).and_then(Keys::read);
+        let keys = std::str::from_utf8(&text).map_err(|_| Unusable::NoSet).and_then(Keys::of_set);
         keys.map_err(|why| Failure::Unusable(uri.to_string(), why))
     }
 
-    /// RFC 8414, section 3.1, and where `OpenID` providers have it.
+    /// RFC 8414, section 3.1, and where `OpenID` providers have it: the first that is of this issuer, to the
+    /// letter, or one issuer could speak for another (section 3.3).
     async fn discover(&self) -> Result<Uri, Failure> {
-        let mut failure = None;
+        let mut failure = Failure::Metadata(Uri::default());
+        // Plain HTTP on this machine is for issuers on this machine.
+        let plain = self.issuer.starts_with("http://");
         for uri in metadata_addresses(&self.issuer) {
             let text = match self.fetch(&uri).await {
                 Ok(text) => text,
                 Err(failed) => {
-                    failure = Some(failed);
+                    failure = failed;
                     continue;
                 }
             };
             let metadata = serde_json::from_slice::<Metadata>(&text).ok();
-            // Exactly, or one issuer could speak for another (RFC 8414, section 3.3).
             let metadata = metadata.filter(|metadata| metadata.issuer == self.issuer);
-            let keys = metadata.and_then(|metadata| metadata.jwks_uri.parse().ok()).filter(is_safe);
-            return keys.ok_or(Failure::Metadata(uri));
+            let keys = metadata.and_then(|metadata| metadata.jwks_uri.parse::<Uri>().ok());
+            match keys.filter(|keys| keys.scheme_str() == Some("https") || (plain && is_safe(keys))) {
+                Some(keys) => return Ok(keys),
+                None => failure = Failure::Metadata(uri),
+            }
         }
-        Err(failure.unwrap_or_else(|| Failure::Metadata(Uri::default())))
+        Err(failure)
     }
 
     async fn fetch(&self, uri: &Uri) -> Result<Bytes, Failure> {
@@ -212,6 +230,13 @@ impl KeyRing {
         let fetched = tokio::time::timeout(self.times.timeout, fetched).await;
         fetched.unwrap_or_else(|_| Err(Failure::Late(uri.clone())))
     }
+}
+
+async fn read_file(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let file = tokio::fs::File::open(path).await?;
+    file.take(BYTES_MAX as u64).read_to_string(&mut text).await?;
+    Ok(text)
 }
 
 fn metadata_addresses(issuer: &str) -> Vec<Uri> {
@@ -236,9 +261,26 @@ pub fn is_safe(uri: &Uri) -> bool {
     uri.scheme_str() == Some("https") || (uri.scheme_str() == Some("http") && loopback)
 }
 
+/// Without the secret.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Secret(_) => f.write_str("Secret"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Url(uri) => f.debug_tuple("Url").field(uri).finish(),
+            Self::Discovered => f.write_str("Discovered"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        assert_eq!(format!("{:?}", Source::Secret(b"hunter2".to_vec())), "Secret");
+    }
 
     #[test]
     fn metadata_is_where_each_standard_has_it() {

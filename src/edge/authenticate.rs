@@ -56,7 +56,16 @@ pub(super) fn permit(
     if !edge.config.authenticator.has_tool_rules(server) {
         return Ok(());
     }
-    for message in body.messages().iter().filter(|message| message.method() == Some("tools/call")) {
+    for message in body.messages() {
+        // A server may read such a name as another, and call a tool that nobody asked about here.
+        if message.has_lookalikes() {
+            let why =
+                "a member's name differs from one that means something by case or by what can't be seen";
+            return Err(answer(edge, StatusCode::BAD_REQUEST, codes::INVALID_REQUEST, why, message));
+        }
+        if message.method() != Some("tools/call") {
+            continue;
+        }
         let Some(tool) = message.params().and_then(legacy::tool_name) else {
             let why = "tools/call needs params.name, once";
             return Err(answer(edge, StatusCode::BAD_REQUEST, codes::INVALID_PARAMS, why, message));
@@ -76,7 +85,9 @@ fn answer(edge: &Edge, status: StatusCode, code: i64, why: &str, message: &Messa
 
 const fn status(denied: &Denied) -> StatusCode {
     match denied {
-        Denied::Missing | Denied::Invalid(_) => StatusCode::UNAUTHORIZED,
+        Denied::Missing | Denied::Scheme | Denied::Anonymous(_) | Denied::Invalid(_) => {
+            StatusCode::UNAUTHORIZED
+        }
         Denied::Malformed => StatusCode::BAD_REQUEST,
         Denied::Insufficient(_) => StatusCode::FORBIDDEN,
         Denied::Unverifiable => StatusCode::SERVICE_UNAVAILABLE,
@@ -92,7 +103,7 @@ fn challenged(
     denied: &Denied,
 ) -> Response {
     let error = match denied {
-        Denied::Missing => None,
+        Denied::Missing | Denied::Scheme | Denied::Anonymous(_) => None,
         Denied::Malformed => Some("invalid_request"),
         Denied::Invalid(_) => Some("invalid_token"),
         Denied::Insufficient(_) => Some("insufficient_scope"),
@@ -106,14 +117,16 @@ fn challenged(
         Endpoint::HttpSse => "sse",
     };
     let path = server.map_or_else(|| format!("/{endpoint}"), |name| format!("/servers/{name}/{endpoint}"));
-    let metadata = edge.config.authenticator.metadata(&path);
+    let metadata = edge.config.authenticator.metadata_of(&path);
     let mut parts: Vec<String> = error.iter().map(|error| format!(r#"error="{error}""#)).collect();
-    if !matches!(denied, Denied::Missing | Denied::Malformed | Denied::Invalid(Flaw::Unknown)) {
+    if matches!(denied, Denied::Invalid(flaw) if *flaw != Flaw::Unknown)
+        || matches!(denied, Denied::Insufficient(_))
+    {
         parts.push(format!(r#"error_description="{denied}""#));
     }
     let scopes = match (denied, &metadata) {
-        (Denied::Insufficient(Lacking::Scopes(scopes)), _) => &**scopes,
-        (Denied::Missing | Denied::Invalid(_), Some(metadata)) => metadata.scopes,
+        (Denied::Insufficient(Lacking::Scopes(scopes)) | Denied::Anonymous(scopes), _) => &**scopes,
+        (Denied::Missing | Denied::Scheme | Denied::Invalid(_), Some(metadata)) => metadata.scopes,
         _ => &[],
     };
     if !scopes.is_empty() {

@@ -22,7 +22,7 @@ pub(super) async fn resource(State(edge): State<Edge>, Path(path): Path<String>)
 }
 
 fn of(edge: &Edge, path: &str) -> Response {
-    match edge.config.authenticator.metadata(path) {
+    match edge.config.authenticator.metadata_at(path) {
         Some(metadata) => {
             // It changes with the configuration only.
             ([(header::CACHE_CONTROL, HeaderValue::from_static("max-age=300"))], Json(metadata))

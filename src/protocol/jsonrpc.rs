@@ -45,6 +45,8 @@ pub mod codes {
     pub const UNSUPPORTED_VERSION: i64 = -32022;
 }
 
+const MEMBERS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+
 /// One JSON-RPC message: its own bytes, and where its parts lie in them.
 ///
 /// Cloning is cheap. The text is exactly what was received, without a byte order mark and surrounding white space.
@@ -191,6 +193,12 @@ impl Message {
         matches!(self.kind, Kind::Notification { .. })
     }
 
+    /// Whether it has a member that another parser may take for one that means something, such as `Method`.
+    #[must_use]
+    pub fn has_lookalikes(&self) -> bool {
+        std::str::from_utf8(&self.raw).is_ok_and(|text| peek::has_lookalikes(text, &MEMBERS))
+    }
+
     /// The message without line breaks, as the stdio transport needs it. JSON has them only between tokens, so each
     /// becomes a space; without any this is [`Message::raw`].
     #[must_use]
@@ -203,7 +211,7 @@ impl Message {
 
     /// `text` lies inside `whole`.
     fn read(whole: &Bytes, text: &str) -> Result<Self, Malformed> {
-        let members = peek::members(text, &["jsonrpc", "id", "method", "params", "result", "error"]);
+        let members = peek::members(text, &MEMBERS);
         let members = members.map_err(|err| match err {
             NotAnObject::NotJson => Malformed::NotJson,
             NotAnObject::OtherValue => Malformed::new("a message is an object"),

@@ -71,10 +71,10 @@ pub fn resource_uri(params: &str) -> Option<String> {
     string_member(params, "uri")
 }
 
-/// `name`, of `tools/call` in either era.
+/// `name`, of `tools/call` in either era; `None` also if another parser may take another member for it.
 #[must_use]
 pub fn tool_name(params: &str) -> Option<String> {
-    string_member(params, "name")
+    string_member(params, "name").filter(|_| !peek::has_lookalikes(params, &["name"]))
 }
 
 /// `level`, of `logging/setLevel` and `notifications/message`.
@@ -129,6 +129,20 @@ fn object_or_empty(json: Option<&str>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tool_is_named_for_every_parser() {
+        let check = |params: &str, tool: Option<&str>| {
+            assert_eq!(tool_name(params).as_deref(), tool, "{params}");
+        };
+        check(r#"{"name":"a","arguments":{"Name":"b"},"names":1}"#, Some("a"));
+        for odd in ["Name", "NAME", "na\u{212a}me", "name ", "\\u006eam\\u0045", "nam\\u0065\\u0000"] {
+            let differs = odd.contains('\u{212a}');
+            check(&format!(r#"{{"name":"a","{odd}":"b"}}"#), differs.then_some("a"));
+        }
+        check(r#"{"name":"a","name":"b"}"#, None);
+        check(r#"["a"]"#, None);
+    }
 
     #[test]
     fn a_capability_is_added_to_what_a_server_has() {

@@ -48,6 +48,18 @@ pub(super) fn names(json: &str) -> Option<Vec<String>> {
     read(json, Names).ok()
 }
 
+/// Whether a member of the object `json` has a name that some parsers take for one of `known`, and others don't:
+/// they fold letters, or drop what can't be seen.
+pub(super) fn has_lookalikes(json: &str, known: &[&str]) -> bool {
+    let plain = |name: &str| -> String {
+        let seen = name.chars().filter(|letter| !letter.is_control() && !letter.is_whitespace());
+        // By way of upper case: `ſ` has no other lower case than itself.
+        seen.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+    };
+    let names = names(json).unwrap_or_default();
+    names.iter().any(|name| !known.contains(&&**name) && known.contains(&&*plain(name)))
+}
+
 /// The first `max` elements of the array `json`; `OtherValue` if it is no array.
 pub(super) fn elements(json: &str, max: usize) -> Result<Elements<'_>, NotAnObject> {
     read(json, List { max })

@@ -9,6 +9,7 @@ use url::{Host, Url};
 use super::cluster;
 use super::{DAY, HOUR, MINUTE, SHORTEST, ZERO, seconds};
 use crate::config::reader::Section;
+use crate::config::secret::Secret;
 use crate::config::settings::{
     AccessConfig, AuthConfig, AuthMode, Config, IssuerConfig, KeysFrom, TokenConfig,
 };
@@ -21,6 +22,9 @@ const TOKENS: &str = "Static tokens, each under the name of who holds it. `holdf
 const ISSUERS: &str = "Who issues tokens (JWT, RFC 7519) that are taken, each under a name of its own, by which \
     its principals are told apart from those of others. What an issuer's keys are is said by one of `secret`, \
     `keys_file` and `keys_url`, or else found at its metadata (RFC 8414, OpenID Connect Discovery).";
+
+/// What each hash needs of a secret, in bytes (RFC 7518, section 3.2).
+const SECRETS: [(&str, usize); 3] = [("HS256", 32), ("HS384", 48), ("HS512", 64)];
 
 /// By their names in RFC 7518, section 3.1.
 const ALGORITHMS: [&str; 12] = [
@@ -55,8 +59,8 @@ pub(super) fn auth(s: &mut Section<'_, '_>) -> AuthConfig {
             "keys_ttl",
             seconds(600),
             TTLS,
-            "How often an issuer's keys are read again. One that a token names and that is not known is looked \
-             for at once, every 5 s at most.",
+            "How often an issuer's keys are read again. One that a token needs and that is not known is looked \
+             for at once, every 2 s at most.",
         ),
         keys_stale_max: s.duration(
             "keys_stale_max",
@@ -103,9 +107,8 @@ fn issuer(s: &mut Section<'_, '_>) -> Option<IssuerConfig> {
     }
     let secret = s.checked_secret(
         "secret",
-        "32 bytes or more",
-        // What HS256 needs (RFC 7518, section 3.2).
-        |text| if text.len() < 32 { Err("is shorter".into()) } else { Ok(()) },
+        "32 bytes or more; for HS384 48, for HS512 64",
+        |text| if text.len() < SECRETS[0].1 { Err("is shorter".into()) } else { Ok(()) },
         "What HS256, HS384 and HS512 are verified with. Whoever knows it can be anybody.",
     );
     let keys_file = "A file with its public keys: a JWK set, or PEM. Read again every `auth.keys_ttl`.";
@@ -131,8 +134,11 @@ fn issuer(s: &mut Section<'_, '_>) -> Option<IssuerConfig> {
     let subject_claim = s.text(
         "subject_claim",
         "sub",
-        "the name of a claim",
-        address_or_name,
+        "the name of a claim that says who",
+        |text| match text {
+            "iss" | "aud" | "scope" | "scp" => Err("says something else".into()),
+            _ => address_or_name(text),
+        },
         "The claim that says who a token is of. Another than `sub` must be as unique, and never given anew.",
     );
     let given = [secret.is_some(), file.is_some(), url.is_some()];
@@ -147,12 +153,15 @@ fn issuer(s: &mut Section<'_, '_>) -> Option<IssuerConfig> {
     }
     // One that is at fault was meant all the same.
     let discovered = !["secret", "keys_file", "keys_url"].iter().any(|key| s.was_given(key));
-    let metadata = issuer.as_deref().and_then(|issuer| Url::parse(issuer).ok());
-    if discovered && issuer.is_some() && !metadata.is_some_and(|url| is_safe(&url)) {
+    let address = issuer.as_deref().and_then(|issuer| Url::parse(issuer).ok());
+    if discovered && issuer.is_some() && !address.as_ref().is_some_and(is_safe) {
         let why =
             "its keys can't be found there, as it is no https:// URL: give keys_url, keys_file or secret";
         s.fault(&["issuer"], why);
+    } else if address.is_some_and(|url| url.scheme() == "http" && !is_safe(&url)) {
+        s.fault(&["issuer"], "clients would be sent there to log in without encryption: use https://");
     }
+    check_algorithms(s, secret.as_ref(), &algorithms);
     let keys = match (secret, file, url) {
         (Some(secret), ..) => KeysFrom::Secret(secret),
         (None, Some(file), _) => KeysFrom::File(file),
@@ -160,6 +169,24 @@ fn issuer(s: &mut Section<'_, '_>) -> Option<IssuerConfig> {
         (None, None, None) => KeysFrom::Metadata,
     };
     Some(IssuerConfig { issuer: issuer?, keys, algorithms, audiences, subject_claim })
+}
+
+fn check_algorithms(s: &mut Section<'_, '_>, secret: Option<&Secret>, algorithms: &[String]) {
+    for algorithm in algorithms {
+        let needed = SECRETS.iter().find(|(name, _)| name == algorithm).map(|(_, bytes)| *bytes);
+        match (needed, secret) {
+            (Some(_), None) if !s.was_given("secret") => {
+                s.fault(&["algorithms"], format!("{algorithm} needs a secret, and there is none"));
+            }
+            (None, Some(_)) => {
+                s.fault(&["algorithms"], format!("{algorithm} needs public keys, and not a secret"))
+            }
+            (Some(bytes), Some(secret)) if secret.reveal().len() < bytes => {
+                s.fault(&["secret"], format!("it is shorter than the {bytes} bytes that {algorithm} needs"));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Encrypted, or on this machine.
@@ -253,6 +280,17 @@ pub(super) fn check(s: &mut Section<'_, '_>, config: &Config) {
                 );
             }
         }
+    }
+    for (name, _) in config
+        .servers
+        .iter()
+        .filter(|(_, server)| server.access.anonymous && !server.access.scopes.is_empty())
+    {
+        let keys = ["anonymous", "scopes"].map(|key| format!("servers.{name}.{key}"));
+        s.fault(
+            &[&keys[0], &keys[1]],
+            "requests without a token have no scopes, and this server asks for some",
+        );
     }
     for name in auth.issuers.iter().filter(|(_, issuer)| issuer.audiences.is_empty()).map(|(name, _)| name) {
         if config.public_url.is_none() {

@@ -102,12 +102,36 @@ fn what_does_not_fit_together() {
     );
     check(
         &issuer("issuer: corp, secret: hunter2hunter2"),
-        "4:39: auth.issuers.a.secret: the secret is shorter; wanted: secret, 32 bytes or more",
+        "4:39: auth.issuers.a.secret: the secret is shorter; wanted: secret, 32 bytes or more; for \
+         HS384 48, for HS512 64",
     );
     check(
         &issuer(&format!("issuer: corp, secret: {secret}, algorithms: [none]")),
         "4:86: auth.issuers.a.algorithms: `none` is no signature algorithm that is supported; wanted: list, \
          `HS256` to `HS512`, `RS256` to `RS512`, `PS256` to `PS512`, `ES256`, `ES384`, `EdDSA`",
+    );
+    check(
+        &issuer(&format!("issuer: corp, secret: {secret}, algorithms: [HS256, HS512]")),
+        "4:39: auth.issuers.a.secret: it is shorter than the 64 bytes that HS512 needs",
+    );
+    check(
+        &issuer(&format!("issuer: corp, secret: {secret}, algorithms: [RS256]")),
+        "4:85: auth.issuers.a.algorithms: RS256 needs public keys, and not a secret",
+    );
+    check(
+        &issuer("issuer: 'https://corp', algorithms: [HS256]"),
+        "4:53: auth.issuers.a.algorithms: HS256 needs a secret, and there is none",
+    );
+    check(
+        &issuer("issuer: 'http://corp', keys_url: 'https://corp/keys'"),
+        "4:25: auth.issuers.a.issuer: clients would be sent there to log in without encryption: use https://",
+    );
+    check(
+        &format!(
+            "{}servers: {{a: {{upstream: 'http://a/mcp', anonymous: on, scopes: [b]}}}}",
+            issuer("issuer: 'https://corp'")
+        ),
+        "5:52: servers.a.anonymous: requests without a token have no scopes, and this server asks for some",
     );
     check(
         &format!("auth: {{mode: tokens, issuers: {{a: {{issuer: corp, secret: {secret}}}}}}}"),

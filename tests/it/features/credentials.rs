@@ -1,10 +1,8 @@
 //! Every credential at every endpoint of every node: the tables of docs/security.md are what is expected.
 
-use std::collections::BTreeSet;
-
 use holdfast::app::Shared;
 use holdfast::auth::mint;
-use jsonwebtoken::{Algorithm, EncodingKey};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json as value};
 
 use crate::harness::{
@@ -13,6 +11,36 @@ use crate::harness::{
 };
 
 const BASE: &str = "http://gate.example.com/mcp-gate";
+
+/// What may stand in `Authorization`.
+const CREDENTIALS: [&str; 26] = [
+    "none",
+    "another scheme",
+    "no token",
+    "two headers",
+    "no token of ours",
+    "no JWT",
+    "expired",
+    "without an end",
+    "not valid yet",
+    "for another audience",
+    "for nobody",
+    "of no subject",
+    "bound to a key",
+    "of another issuer",
+    "of two issuers",
+    "of another type",
+    "with a critical extension",
+    "signed by another key",
+    "signed with the public key as a secret",
+    "changed",
+    "alg: none",
+    "with scopes of another form",
+    "with too little scope",
+    "another principal's",
+    "another principal's, static",
+    "good",
+];
 
 /// The rows below a table's head, without their marks.
 fn table(head: &str) -> Vec<Vec<String>> {
@@ -90,6 +118,18 @@ impl Cluster {
             }
             "for nobody" => with("aud", Value::Null),
             "of no subject" => with("sub", Value::Null),
+            "bound to a key" => with("cnf", value!({ "jkt": "x" })),
+            "with scopes of another form" => with("scope", value!({ "files": true })),
+            "of another type" => {
+                let mut header = Header::new(Algorithm::ES256);
+                (header.kid, header.typ) = (Some("first".to_owned()), Some("logout+jwt".to_owned()));
+                bearer(encode(&header, &self.claims("alice"), &self.issuer.signing.key).unwrap())
+            }
+            "with a critical extension" => {
+                let mut header = Header::new(Algorithm::ES256);
+                (header.kid, header.crit) = (Some("first".to_owned()), Some(vec!["exp".to_owned()]));
+                bearer(encode(&header, &self.claims("alice"), &self.issuer.signing.key).unwrap())
+            }
             "of another issuer" => with("iss", value!("https://evil.example.com")),
             "of two issuers" => with("iss", value!([self.issuer.url, "https://evil.example.com"])),
             "signed by another key" => bearer(Signing::new("first").sign(&self.claims("alice"))),
@@ -186,10 +226,10 @@ async fn a2_a7_p2_every_credential_at_every_endpoint_of_every_node_gets_what_the
     let cluster = Cluster::start(&upstream).await;
     let credentials = table("| Credential | Status | `WWW-Authenticate: Bearer` |");
     let requests = table("| Request | good | another principal's |");
-    let known: BTreeSet<_> = credentials.iter().map(|row| &*row[0]).collect();
-    for needed in ["none", "no token", "expired", "for another audience", "of another issuer", "alg: none"] {
-        assert!(known.contains(needed), "the table lacks {needed}");
-    }
+
+    let known: Vec<_> = credentials.iter().map(|row| &*row[0]).collect();
+    assert_eq!(known, CREDENTIALS, "every one stands in the table");
+    assert_eq!(requests.len(), 16, "every endpoint and method");
     for (number, node) in cluster.nodes.iter().enumerate() {
         for base in ["", "/servers/default"] {
             let (alice, streamable, http_sse, _stream) = sessions(&cluster, node, base).await;

@@ -10,7 +10,7 @@ use serde_json::{Value, json as value};
 
 use super::credentials::base64_url;
 use crate::harness::{
-    Client, Gateway, Issuer, Reply, Signing, Upstream, configured, initialize, json, request,
+    Client, Gateway, Issuer, POST, Reply, Signing, Stream, Upstream, configured, initialize, json, request,
 };
 
 const BASE: &str = "http://gate.example.com";
@@ -48,24 +48,64 @@ async fn a_key_that_is_new_is_looked_for_once_and_one_that_is_withdrawn_is_forgo
     assert_eq!(opened(&gateway, &new).await.status, 401, "nobody has published it");
     issuer.publish(&[&second]);
     let read = issuer.fetched();
-    assert_eq!(opened(&gateway, &new).await.status, 401, "it was looked for just now");
-    assert_eq!(issuer.fetched(), read, "not again so soon");
-    // A crowd comes with it once it may be looked for: one look is enough for all of them.
-    tokio::time::sleep(Duration::from_millis(5200)).await;
+    // It was looked for just now: it is waited for, and one look is enough for a crowd.
     let crowd = (0..20).map(|_| opened(&gateway, &new));
     let statuses: Vec<u16> =
         futures::future::join_all(crowd).await.into_iter().map(|reply| reply.status).collect();
     assert_eq!(statuses, [200; 20]);
     assert_eq!(issuer.fetched(), read + 1, "one look for all");
     assert_eq!(opened(&gateway, &token(&issuer, &issuer.signing)).await.status, 401, "it was withdrawn");
+    issuer.publish(&[]);
+    opened(&gateway, &token(&issuer, &Signing::new("third"))).await;
+    assert_eq!(opened(&gateway, &new).await.status, 401, "there are none at all");
+}
+
+#[tokio::test]
+async fn keys_in_a_file_without_names_are_exchanged_when_a_signature_does_not_fit() {
+    let (upstream, issuer) = (upstream().await, Issuer::start().await);
+    let file = std::env::temp_dir().join(format!("keys-{}", uuid::Uuid::new_v4()));
+    let write = |signing: &Signing| {
+        let mut public = signing.public.clone();
+        public.as_object_mut().unwrap().remove("kid");
+        std::fs::write(&file, value!({ "keys": [public] }).to_string()).unwrap();
+    };
+    write(&issuer.signing);
+    let path = file.display().to_string();
+    let settings = [
+        ("auth.issuers.a.issuer", "https://corp.example.com"),
+        ("auth.issuers.a.keys_file", &*path),
+        ("auth.issuers.a.audiences", "api://mcp, api://more"),
+        ("auth.issuers.a.subject_claim", "oid"),
+        ("auth.leeway", "30s"),
+        ("servers.default.scopes", "files"),
+    ];
+    let gateway = gateway(&upstream, &settings).await;
+    let mut claims = issuer.claims("alice", "api://more");
+    claims["iss"] = value!("https://corp.example.com");
+    claims["oid"] = value!("5f2c");
+    claims["scp"] = value!(["other", "files"]);
+    let now = claims["exp"].as_u64().unwrap() - 600;
+    claims["exp"] = value!(now - 10);
+    assert_eq!(opened(&gateway, &issuer.signing.sign(&claims)).await.status, 200, "clocks may differ");
+    claims["exp"] = value!(now + 600);
+    let second = Signing::new("second");
+    write(&second);
+    assert_eq!(opened(&gateway, &second.sign(&claims)).await.status, 200, "read again");
+    assert_eq!(opened(&gateway, &issuer.signing.sign(&claims)).await.status, 401, "no longer there");
+    claims["aud"] = value!(format!("{BASE}/mcp"));
+    assert_eq!(
+        opened(&gateway, &second.sign(&claims)).await.status,
+        401,
+        "only the audiences that are named"
+    );
+    std::fs::remove_file(&file).unwrap();
 }
 
 #[tokio::test]
 async fn the_last_keys_serve_while_the_issuer_is_away_and_without_any_it_is_nobodys_fault() {
     let (upstream, issuer) = (upstream().await, Issuer::start().await);
     issuer.fail(true);
-    let settings =
-        [("auth.issuers.a.issuer", &*issuer.url), ("auth.timeout", "1s"), ("auth.keys_ttl", "10s")];
+    let settings = [("auth.issuers.a.issuer", &*issuer.url), ("auth.keys_ttl", "10s")];
     let gateway = gateway(&upstream, &settings).await;
     let good = token(&issuer, &issuer.signing);
     let refused = opened(&gateway, &good).await;
@@ -124,7 +164,7 @@ async fn every_algorithm_that_is_named_is_taken_from_a_key_that_is_for_it() {
     }
     signings.push(Signing::new("256"));
     issuer.publish(&signings.iter().collect::<Vec<_>>());
-    let secret = "a secret of thirty-two bytes, or more";
+    let secret = "a secret of sixty-four bytes or more, as HS512 needs one that long: there.";
     let settings = [
         ("auth.issuers.keys.issuer", &*issuer.url),
         ("auth.issuers.shared.issuer", "shared"),
@@ -170,11 +210,16 @@ async fn subjects_of_two_issuers_never_meet() {
 #[tokio::test]
 async fn a6_a_tool_is_called_with_its_scopes_or_not_at_all() {
     let (upstream, issuer) = (upstream().await, Issuer::start().await);
-    let settings =
-        [("auth.issuers.a.issuer", &*issuer.url), ("servers.default.tools", "read_*, write_* write")];
+    let settings = [
+        ("auth.issuers.a.issuer", &*issuer.url),
+        ("servers.default.scopes", "files"),
+        ("servers.default.era", "both"),
+        ("servers.default.tools", "read_*, write_* write"),
+    ];
     let gateway = gateway(&upstream, &settings).await;
     let mut client = gateway.client();
     let mut claims = issuer.claims("alice", BASE);
+    claims["scope"] = value!("files");
     client.token = Some(issuer.signing.sign(&claims));
     client.initialize("2025-03-26").await;
     let calling = |tool: &str| request(1, "tools/call", &value!({ "name": tool }));
@@ -184,7 +229,7 @@ async fn a6_a_tool_is_called_with_its_scopes_or_not_at_all() {
     assert_eq!((refused.status, refused.json()["id"].clone()), (403, value!(1)), "{refused:?}");
     let challenge = refused.header("www-authenticate").to_owned();
     assert!(challenge.starts_with("Bearer error=\"insufficient_scope\""), "{challenge}");
-    assert!(challenge.contains("scope=\"write\""), "{challenge}");
+    assert!(challenge.contains("scope=\"files write\""), "all that a token needs: {challenge}");
     assert_eq!(client.posted(&calling("format_disk")).await.status, 403, "nobody's");
     let batch = value!([calling("read_file"), calling("write_file")]);
     assert_eq!(client.posted(&batch).await.status, 403, "one is enough");
@@ -195,6 +240,12 @@ async fn a6_a_tool_is_called_with_its_scopes_or_not_at_all() {
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":["write_file"]}}"#,
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#,
         r#"{"jsonrpc":"2.0","id":1,"method":"tools\/call","params":{"n\u0061me":"write\u005ffile"}}"#,
+        // Parsers that fold letters believe the last one of these.
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read_file","Name":"write_file"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read_file","name\u0000":"write_file"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","Method":"tools/call","params":{"name":"write_file"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read_x"},"paramſ":{"name":"write_file"}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/x","Method":"tools/call","Id":1,"params":{"name":"write_file"}}"#,
     ] {
         let headers = [
             ("content-type", "application/json"),
@@ -204,8 +255,21 @@ async fn a6_a_tool_is_called_with_its_scopes_or_not_at_all() {
         let status = client.ask("POST", "/mcp", &headers, hidden).await.status;
         assert!(matches!(status, 400 | 403), "{hidden}: {status}");
     }
+    let meta = value!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let modern = request(1, "tools/call", &value!({ "name": "write_file", "_meta": meta })).to_string();
+    let era =
+        [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "write_file")];
+    let refused = client.ask("POST", "/mcp", &[POST.as_slice(), &era].concat(), &modern).await;
+    assert_eq!(refused.status, 403, "of the other era: {refused:?}");
+    let mut stream = Stream::new(client.sse().await);
+    let endpoint = String::from_utf8(stream.any().await.unwrap().data.unwrap().to_vec()).unwrap();
+    let refused = client.ask("POST", &endpoint, &POST, &calling("write_file").to_string()).await;
+    assert_eq!(refused.status, 403, "over the other transport: {refused:?}");
     assert_eq!(upstream.asked().len(), before, "nothing of it went up");
-    claims["scope"] = value!("write");
+    claims["scope"] = value!("files write");
     client.token = Some(issuer.signing.sign(&claims));
     assert_eq!(client.posted(&calling("write_file")).await.status, 200);
 }
@@ -225,7 +289,11 @@ async fn whoever_needs_no_token_is_one_principal_and_a_bad_token_is_bad_all_the_
     assert_eq!(client.posted(&calling("read_file")).await.status, 200);
     let refused = client.posted(&calling("write_file")).await;
     assert_eq!(refused.status, 401, "logging in may help");
-    assert!(refused.header("www-authenticate").contains("resource_metadata="), "{refused:?}");
+    let challenge = refused.header("www-authenticate");
+    assert!(challenge.starts_with("Bearer scope=\"write\", resource_metadata="), "{challenge}");
+    let headers = [POST.as_slice(), &[("authorization", "DPoP x")]].concat();
+    let refused = gateway.client().ask("POST", "/mcp", &headers, &initialize("2025-11-25").to_string()).await;
+    assert_eq!(refused.status, 401, "another scheme is no missing one");
     client.token = Some("hf_nobodys".to_owned());
     assert_eq!(client.posted(&calling("read_file")).await.status, 401);
     client.token = Some(token(&issuer, &issuer.signing));
@@ -271,4 +339,50 @@ async fn legacy_clients_are_told_where_to_log_in_when_they_open_a_session() {
     });
     assert_eq!(capabilities["experimental"]["oauth"], expected);
     assert_eq!(capabilities["tools"], value!({ "listChanged": true }), "what the server says stays");
+}
+
+#[tokio::test]
+async fn what_is_good_at_one_server_is_not_good_at_another() {
+    let (upstream, issuer) = (upstream().await, Issuer::start().await);
+    let settings = [
+        ("auth.issuers.a.issuer", &*issuer.url),
+        ("servers.open.upstream", &*upstream.url),
+        ("servers.open.anonymous", "on"),
+        ("servers.other.upstream", &*upstream.url),
+        ("servers.other.scopes", "other"),
+    ];
+    let gateway = gateway(&upstream, &settings).await;
+    let opening = initialize("2025-11-25").to_string();
+    let ask = async |server: &str, token: Option<&str>, session: Option<&str>, body: &str| {
+        let mut client = gateway.client();
+        client.token = token.map(str::to_owned);
+        let mut headers = POST.to_vec();
+        headers.extend(session.map(|session| ("mcp-session-id", session)));
+        client.ask("POST", &format!("/servers/{server}/mcp"), &headers, body).await
+    };
+    let mut claims = issuer.claims("alice", &format!("{BASE}/servers/default"));
+    claims["scope"] = value!("other");
+    let own = issuer.signing.sign(&claims);
+    assert_eq!(ask("default", Some(&own), None, &opening).await.status, 200);
+    assert_eq!(ask("other", Some(&own), None, &opening).await.status, 401, "it is meant for another");
+    assert_eq!(ask("open", Some(&own), None, &opening).await.status, 401, "it is bad all the same");
+    assert_eq!(ask("none", Some(&own), None, &opening).await.status, 401, "there is no such server");
+    claims["aud"] = value!(format!("{BASE}/"));
+    let all = issuer.signing.sign(&claims);
+    let session = ask("default", Some(&all), None, &opening).await.header("mcp-session-id").to_owned();
+    assert_eq!(ask("other", Some(&all), None, &opening).await.status, 200);
+    let listing = request(1, "tools/list", &value!({})).to_string();
+    assert_eq!(ask("default", Some(&all), Some(&session), &listing).await.status, 200);
+    assert_eq!(
+        ask("other", Some(&all), Some(&session), &listing).await.status,
+        404,
+        "another server's session"
+    );
+    claims["scope"] = value!("files");
+    let without = issuer.signing.sign(&claims);
+    assert_eq!(ask("other", Some(&without), None, &opening).await.status, 403);
+    assert_eq!(ask("open", None, None, &opening).await.status, 200);
+    for closed in ["default", "other", "none"] {
+        assert_eq!(ask(closed, None, None, &opening).await.status, 401, "{closed}");
+    }
 }
