@@ -183,6 +183,7 @@ impl Gateway {
         let Surroundings { node, client, tasks, entropy, address } = surroundings;
         let lifecycle = Lifecycle::new();
         let metrics = Metrics::new();
+        metrics.watch_bus(shared.bus.refusals());
         let relays = Relays::new(node.clone(), shared.bus.clone(), tasks.clone(), metrics.clone());
         let servers = settings::servers(config, &client, &node, &relays)?;
         let hub = Hub::start(Parts {
