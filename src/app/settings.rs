@@ -10,8 +10,8 @@ use super::shared::Unusable;
 use crate::adapters::{nats, redis};
 use crate::auth::{Authenticator, Token};
 use crate::config::{
-    AllowedHosts, AllowedOrigins, Answers, AuthMode, Bus, Config, Era, LogFormat, NatsConfig, RedisConfig,
-    Secret, ServerConfig, SessionMode, State,
+    AllowedHosts, AllowedOrigins, Answers, AuthMode, Bus, ClusterConfig, Config, Era, LogFormat, NatsConfig,
+    RedisConfig, Secret, ServerConfig, SessionMode, State,
 };
 use crate::domain::{InvalidId, NodeId, ServerName};
 use crate::hub::{
@@ -104,8 +104,25 @@ pub(super) fn nats(config: &Config) -> Result<Option<nats::Config>, Unusable> {
         token.map_err(|source| Unusable::File { key: "nats.token_file", path, source })
     };
     let token = token_file.map(read).transpose()?.map(|token| token.trim().to_owned());
-    let url = url.reveal().to_owned();
-    Ok(Some(nats::Config { url, prefix, timeout, token, nkey_file, credentials_file, ca_file, inbox_max }))
+    let (url, keys) = (url.reveal().to_owned(), keys(&config.cluster));
+    Ok(Some(nats::Config {
+        url,
+        prefix,
+        timeout,
+        token,
+        nkey_file,
+        credentials_file,
+        ca_file,
+        inbox_max,
+        keys,
+    }))
+}
+
+/// What messages between nodes are signed with, if they are.
+fn keys(cluster: &ClusterConfig) -> Option<nats::Keys> {
+    let signing = cluster.signing_key.clone()?;
+    let known = cluster.keys.iter().map(|(name, key)| (name.clone(), key.reveal().to_vec())).collect();
+    Some(nats::Keys { known, signing, accept_unsigned: cluster.accept_unsigned })
 }
 
 pub(super) fn http_client(config: &Config) -> HttpConfig {
