@@ -34,7 +34,15 @@ struct Waiting(Mutex<HashMap<u64, Waiter>>);
 #[derive(Debug)]
 struct Waiter {
     question: Option<Signature>,
+    absence: Absence,
     answer: oneshot::Sender<Result<Bytes, BusError>>,
+}
+
+/// What to make of it when the server says that nobody listens. It has no key: anybody may have said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Absence {
+    Believed,
+    PassedOver,
 }
 
 impl Asking {
@@ -54,17 +62,24 @@ impl Asking {
         subject: String,
         payload: Bytes,
         patience: Duration,
+        absence: Absence,
     ) -> Result<Bytes, BusError> {
         let number = self.asked.fetch_add(1, Ordering::Relaxed);
         let _seat = Seat { waiting: &self.waiting, number };
-        let asked = tokio::time::timeout(patience, self.ask_as(number, subject, payload)).await;
+        let asked = tokio::time::timeout(patience, self.ask_as(number, subject, payload, absence)).await;
         asked.unwrap_or(Err(BusError::Unavailable))
     }
 
-    async fn ask_as(&self, number: u64, subject: String, payload: Bytes) -> Result<Bytes, BusError> {
+    async fn ask_as(
+        &self,
+        number: u64,
+        subject: String,
+        payload: Bytes,
+        absence: Absence,
+    ) -> Result<Bytes, BusError> {
         let question = self.guard.sign(Purpose::To(&subject), &payload);
         let (answer, answered) = oneshot::channel();
-        self.waiting.lock().insert(number, Waiter { question: question.clone(), answer });
+        self.waiting.lock().insert(number, Waiter { question: question.clone(), absence, answer });
         let reply = Subject::from(format!("{}.{number}", self.inbox));
         publish(&self.client, subject.into(), Some(reply), question.as_ref(), payload).await?;
         answered.await.unwrap_or(Err(BusError::Unavailable))
@@ -87,12 +102,14 @@ async fn read(mut answers: Subscriber, inbox: String, waiting: Arc<Waiting>, gua
 }
 
 impl Waiting {
-    /// Who waits for this, unless it answers something else. That nobody listens is what the server says itself,
-    /// which has no key.
+    /// Who waits for this, unless it answers something else.
     fn answered(&self, number: u64, message: &Message, guard: &Guard) -> Option<Waiter> {
-        let question = self.lock().get(&number)?.question.clone();
-        let believed = message.status == Some(StatusCode::NO_RESPONDERS)
-            || guard.admit_answer(message, question.as_ref());
+        let (question, absence) =
+            self.lock().get(&number).map(|waiter| (waiter.question.clone(), waiter.absence))?;
+        let believed = match message.status {
+            Some(StatusCode::NO_RESPONDERS) => absence == Absence::Believed,
+            _ => guard.admit_answer(message, question.as_ref()),
+        };
         if believed { self.lock().remove(&number) } else { None }
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::age::now_ms;
-use super::asking::Asking;
+use super::asking::{Absence, Asking};
 use super::connect::{Config, ConnectError, connect};
 use super::guard::{Guard, publish};
 use super::post::{Post, Subjects};
@@ -21,6 +21,9 @@ use super::signature::Purpose;
 use super::wire::encode;
 use crate::domain::NodeId;
 use crate::ports::{Bus, BusError, Inbox, Parcel, PortFuture, Refusals, RelayAnswer, RelayAsk};
+
+/// How long a node that is said to be away has for showing that it is not.
+const OBJECTION: Duration = Duration::from_millis(300);
 
 /// The bus over a NATS.
 #[derive(Debug)]
@@ -132,13 +135,23 @@ impl NatsBus {
         ask: &RelayAsk,
         patience: Duration,
     ) -> Result<RelayAnswer, BusError> {
-        let answer = self.ask(self.relays_of(node), encode_ask(ask), patience).await?;
+        let answer = match self.ask(self.relays_of(node), encode_ask(ask), patience).await {
+            // From it follows that the step was not taken, and may be taken elsewhere.
+            Err(BusError::NoResponders) if self.objects(node).await => Err(BusError::Unavailable),
+            other => other,
+        }?;
         if answer.is_empty() { Err(BusError::Unavailable) } else { Ok(decode_answer(&answer)) }
+    }
+
+    /// Whether a node shows that it is there, whatever the server says, or somebody in its name.
+    async fn objects(&self, node: &NodeId) -> bool {
+        let ping = || self.asking.ask(self.ping_of(node), Bytes::new(), OBJECTION, Absence::PassedOver);
+        self.guard.asks_for_signatures() && ping().await.is_ok()
     }
 
     async fn ask(&self, subject: String, payload: Bytes, patience: Duration) -> Result<Bytes, BusError> {
         self.connected()?;
-        self.asking.ask(subject, payload, patience).await
+        self.asking.ask(subject, payload, patience, Absence::Believed).await
     }
 }
 
@@ -168,7 +181,10 @@ impl Bus for NatsBus {
         ask: RelayAsk,
         patience: Duration,
     ) -> PortFuture<'a, Result<RelayAnswer, BusError>> {
-        Box::pin(async move { self.relay_now(to, &ask, patience).await })
+        Box::pin(async move {
+            let answered = tokio::time::timeout(patience, self.relay_now(to, &ask, patience)).await;
+            answered.unwrap_or(Err(BusError::Unavailable))
+        })
     }
 
     fn refusals(&self) -> Refusals {

@@ -55,6 +55,11 @@ impl Guard {
         self.0.refusals.clone()
     }
 
+    /// Whether anything is to be believed only if it is signed.
+    pub(super) fn asks_for_signatures(&self) -> bool {
+        self.0.keyring.is_some() && !self.0.accept_unsigned
+    }
+
     /// Just before it is handed over: numbers have to go out nearly in order.
     pub(super) fn sign(&self, purpose: Purpose<'_>, payload: &[u8]) -> Option<Signature> {
         let keyring = self.0.keyring.as_ref()?;

@@ -1,6 +1,8 @@
 //! With keys: the bus keeps all its promises, hears its own nodes through every step of an exchange of keys,
 //! and nobody else, whatever they send, record and send again over the same NATS.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,8 +144,15 @@ impl Outsider {
     async fn at(nats: &Nats) -> Self {
         let nats = async_nats::connect(nats.url()).await.unwrap();
         let heard = nats.subscribe(">").await.unwrap();
-        nats.flush().await.unwrap();
-        Self { nats, heard }
+        let mut outsider = Self { nats, heard };
+        outsider.listens().await;
+        outsider
+    }
+
+    /// The server does what a client says in order: once it hears itself, its subscriptions stand.
+    async fn listens(&mut self) {
+        self.say("settled", None, "").await;
+        self.record("settled").await;
     }
 
     async fn record(&mut self, subject: &str) -> Message {
@@ -267,7 +276,7 @@ async fn an_answer_is_taken_only_from_who_was_asked() {
     assert_eq!(b.refusals().of(Refusal::Replayed), 1);
     // Whoever pretends to be a node that is gone.
     let mut pings = outsider.nats.subscribe("holdfast.v1.ping.gone").await.unwrap();
-    outsider.nats.flush().await.unwrap();
+    outsider.listens().await;
     let (pinged, ()) = futures::join!(a.ping(&gone, SOON), async {
         outsider.say(&pings.next().await.unwrap().reply.unwrap(), None, "").await;
     });
@@ -299,4 +308,31 @@ async fn what_is_signed_fits_the_least_that_a_server_may_take() {
         next(&mut inbox).await;
     }
     assert_eq!(bus.ping(&node("b"), SOON).await, Ok(()), "the connection stands");
+}
+
+/// As the server says that nobody listens: a client of NATS has no words for it, and the server lets it pass.
+fn nobody_listens(nats: &Nats, reply: &str) {
+    let mut raw = TcpStream::connect(("127.0.0.1", nats.port())).unwrap();
+    let says = "NATS/1.0 503\r\n\r\n";
+    let size = says.len();
+    let connect = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true}\r\n";
+    write!(raw, "{connect}HPUB {reply} {size} {size}\r\n{says}\r\nPING\r\n").unwrap();
+    let mut lines = BufReader::new(raw).lines();
+    assert!(lines.any(|line| line.unwrap() == "PONG"));
+}
+
+#[tokio::test]
+async fn that_a_node_is_away_is_not_believed_of_anybody_where_a_request_would_run_twice() {
+    for (keys, expected) in [(keys(&["a"], "a"), BusError::Unavailable), (None, BusError::NoResponders)] {
+        let nats = Nats::start();
+        let (a, b, name) = (with(&nats, keys.clone()).await, with(&nats, keys).await, node("b"));
+        let mut inbox = b.open_inbox(&name).await.unwrap();
+        let mut outsider = Outsider::at(&nats).await;
+        let (asked, ()) = futures::join!(a.relay(&name, hold(), SOON * 4), async {
+            let reply = outsider.record("holdfast.v1.relay.b").await.reply.unwrap();
+            nobody_listens(&nats, &reply);
+            assert!(inbox.relays.recv().await.is_some());
+        });
+        assert_eq!(asked, Err(expected));
+    }
 }

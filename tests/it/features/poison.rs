@@ -56,8 +56,11 @@ impl Outsider {
     async fn at(nats: &Nats) -> Self {
         let nats = async_nats::connect(nats.url()).await.unwrap();
         let heard = nats.subscribe("holdfast.>").await.unwrap();
-        nats.flush().await.unwrap();
-        Self { nats, heard }
+        // The server does what a client says in order: once it hears itself, its subscription stands.
+        nats.publish("holdfast.settled", "".into()).await.unwrap();
+        let mut outsider = Self { nats, heard };
+        outsider.record("holdfast.settled", "").await;
+        outsider
     }
 
     /// The next message to this subject of which this is a part.
