@@ -280,6 +280,11 @@ mod tests {
 
     proptest! {
         #[test]
+        fn any_text_is_answered(text in "(1 a )?.{0,100}") {
+            prop_assert!(keyring(&[("a", 1)], "a").verify(NODE, &text, b"payload").is_err());
+        }
+
+        #[test]
         fn a_flipped_bit_is_noticed(
             payload in prop::collection::vec(any::<u8>(), 0..64),
             number: u64,

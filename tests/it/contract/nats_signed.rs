@@ -240,6 +240,22 @@ async fn what_an_outsider_forges_redirects_or_repeats_is_refused_and_counted() {
     println!("missed: {counted}");
 }
 
+/// Real time: what a node with a wrong key said last must not wait for something else to happen.
+#[tokio::test]
+async fn what_was_refused_last_counts_as_missed_half_a_minute_later() {
+    let nats = Nats::start();
+    let (known, stranger) = (signing(&nats).await, with(&nats, keys(&["b"], "b")).await);
+    let mut inbox = known.open_inbox(&node("b")).await.unwrap();
+    inbox.missed.mark_unchanged();
+    stranger.send(&node("b"), from("a")).await.unwrap();
+    tokio::time::timeout(SOON, inbox.missed.changed()).await.expect("at once").unwrap();
+    stranger.send(&node("b"), from("a")).await.unwrap();
+    wait_until("it is refused", || known.refusals().of(Refusal::UnknownKey) == 2).await;
+    assert!(!inbox.missed.has_changed().unwrap());
+    tokio::time::timeout(Duration::from_secs(32), inbox.missed.changed()).await.expect("later").unwrap();
+    assert!(tokio::time::timeout(SOON, inbox.missed.changed()).await.is_err(), "once");
+}
+
 #[tokio::test]
 async fn an_answer_is_taken_only_from_who_was_asked() {
     let nats = Nats::start();
