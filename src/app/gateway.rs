@@ -186,6 +186,7 @@ impl Gateway {
         let Surroundings { node, client, tasks, entropy, address } = surroundings;
         let lifecycle = Lifecycle::new();
         let metrics = Metrics::new();
+        metrics.watch_bus(shared.bus.refusals());
         let relays = Relays::new(node.clone(), shared.bus.clone(), tasks.clone(), metrics.clone());
         let authenticator = settings::authenticator(config, &client)?;
         authenticator.start(&tasks);

@@ -11,8 +11,9 @@ use super::shared::Unusable;
 use crate::adapters::{nats, redis};
 use crate::auth::{self, Access, Authenticator, Offered, Token, ToolRule};
 use crate::config::{
-    AccessConfig, AllowedHosts, AllowedOrigins, Answers, AuthMode, Bus, Config, Era, IssuerConfig, KeysFrom,
-    LogFormat, NatsConfig, RedisConfig, ServerConfig, SessionMode, State, TokenConfig,
+    AccessConfig, AllowedHosts, AllowedOrigins, Answers, AuthMode, Bus, ClusterConfig, Config, Era,
+    IssuerConfig, KeysFrom, LogFormat, NatsConfig, RedisConfig, ServerConfig, SessionMode, State,
+    TokenConfig,
 };
 use crate::domain::{InvalidId, NodeId, ServerName};
 use crate::hub::{
@@ -105,8 +106,25 @@ pub(super) fn nats(config: &Config) -> Result<Option<nats::Config>, Unusable> {
         token.map_err(|source| Unusable::File { key: "nats.token_file", path, source })
     };
     let token = token_file.map(read).transpose()?.map(|token| token.trim().to_owned());
-    let url = url.reveal().to_owned();
-    Ok(Some(nats::Config { url, prefix, timeout, token, nkey_file, credentials_file, ca_file, inbox_max }))
+    let (url, keys) = (url.reveal().to_owned(), keys(&config.cluster));
+    Ok(Some(nats::Config {
+        url,
+        prefix,
+        timeout,
+        token,
+        nkey_file,
+        credentials_file,
+        ca_file,
+        inbox_max,
+        keys,
+    }))
+}
+
+/// What messages between nodes are signed with, if they are.
+fn keys(cluster: &ClusterConfig) -> Option<nats::Keys> {
+    let signing = cluster.signing_key.clone()?;
+    let known = cluster.keys.iter().map(|(name, key)| (name.clone(), key.reveal().to_vec())).collect();
+    Some(nats::Keys { known, signing, accept_unsigned: cluster.accept_unsigned })
 }
 
 pub(super) fn http_client(config: &Config) -> HttpConfig {

@@ -1,7 +1,10 @@
 //! What nodes share: state and bus, as the configuration says.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use url::Url;
 
 use super::settings;
 use crate::adapters::memory::{MemoryBus, MemorySessionStore};
@@ -65,10 +68,30 @@ impl Shared {
                 "state is shared and bus is not: this must be the only node, or others' streams wait for ever"
             );
         }
+        warn_of_unsigned(config);
         let store = patiently(|| store(config)).await?;
         let bus = patiently(|| bus(config)).await?;
         Ok(Self { store, bus })
     }
+}
+
+/// Says where what is told between nodes proves nothing.
+fn warn_of_unsigned(config: &Config) {
+    let config::Bus::Nats(url) = &config.bus else { return };
+    if config.cluster.accept_unsigned {
+        tracing::warn!("messages between nodes are taken unsigned as well (cluster.accept_unsigned)");
+    } else if config.cluster.keys.is_empty() && !is_loopback(url.reveal()) {
+        tracing::warn!(
+            "messages between nodes are not signed (cluster.keys): whoever reaches the NATS can speak for a node"
+        );
+    }
+}
+
+fn is_loopback(url: &str) -> bool {
+    let url = Url::parse(url).ok();
+    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.map_or(host == "localhost", |address| address.is_loopback())
 }
 
 async fn store(config: &Config) -> Result<Arc<dyn SessionStore>, Unusable> {
@@ -96,6 +119,23 @@ async fn patiently<T>(mut attempt: impl AsyncFnMut() -> Result<T, Unusable>) -> 
                 wait = (wait * 2).min(LAST_WAIT);
             }
             other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_addresses_are_this_machines_own() {
+        for own in ["nats://127.0.0.1:4222", "nats://u:p@localhost", "tls://[::1]:4222", "nats://127.9.9.9"] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for other in
+            ["nats://nats:4222", "nats://10.0.0.1", "tls://[2001:db8::1]", "nats://localhost.example"]
+        {
+            assert!(!is_loopback(other), "{other}");
         }
     }
 }

@@ -6,6 +6,7 @@ mod catalogue;
 mod document;
 mod environment;
 mod faults;
+mod key_bytes;
 mod keys;
 mod kinds;
 mod reader;
@@ -30,6 +31,7 @@ use variables::PREFIX;
 
 pub use environment::Overrides;
 pub use faults::{Fault, Faults, Origin};
+pub use key_bytes::KeyBytes;
 pub use reader::Section;
 pub use reference::reference;
 pub use secret::Secret;
@@ -114,13 +116,14 @@ fn catalogue() -> Catalogue {
     }
 }
 
-/// The names below a map of the document.
+/// The names below a map of the document, such as `servers` or `cluster.keys`.
 fn names(root: &Node, map: &str) -> Vec<String> {
-    match &root.value {
-        Value::Map(entries) => match entries.get(map).map(|entry| &entry.node.value) {
-            Some(Value::Map(named)) => named.keys().cloned().collect(),
-            _ => Vec::new(),
-        },
+    let below = map.split('.').try_fold(root, |node, key| match &node.value {
+        Value::Map(entries) => entries.get(key).map(|entry| &entry.node),
+        _ => None,
+    });
+    match below.map(|node| &node.value) {
+        Some(Value::Map(named)) => named.keys().cloned().collect(),
         _ => Vec::new(),
     }
 }

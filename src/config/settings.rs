@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::key_bytes::KeyBytes;
 use super::secret::Secret;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -238,6 +239,12 @@ pub struct ClusterConfig {
     /// What the node is called; its incarnation is added.
     pub node_name: String,
     pub lease: Duration,
+    /// What nodes sign their messages with, by name.
+    pub keys: BTreeMap<String, KeyBytes>,
+    /// Which of them signs; there is one if there are keys.
+    pub signing_key: Option<String>,
+    /// What is not signed is taken as well.
+    pub accept_unsigned: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

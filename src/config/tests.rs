@@ -1,6 +1,7 @@
 //! The room as a whole: files, variables and flags in, settings out. The texts of faults and what holds
 //! for every key have files of their own.
 
+mod cluster;
 mod faults;
 mod properties;
 

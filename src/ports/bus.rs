@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{PortFuture, RelayAnswer, RelayAsk, Relayed};
+use super::{PortFuture, Refusals, RelayAnswer, RelayAsk, Relayed};
 use crate::domain::{
     Event, Fence, NodeId, Payload, RequestId, ServerName, SessionId, StreamKey, UpstreamHandle,
 };
@@ -118,4 +118,10 @@ pub trait Bus: Send + Sync + Debug + 'static {
         ask: RelayAsk,
         patience: Duration,
     ) -> PortFuture<'a, Result<RelayAnswer, BusError>>;
+
+    /// What it refused so far, because nothing shows that a node of this cluster sent it. Within one process
+    /// there is nobody else.
+    fn refusals(&self) -> Refusals {
+        Refusals::default()
+    }
 }

@@ -4,6 +4,7 @@
 mod bus;
 mod inspect;
 mod node;
+mod refusal;
 mod relay;
 mod store;
 
@@ -13,6 +14,7 @@ use std::pin::Pin;
 pub use bus::{Bus, BusError, Envelope, Inbox, Lane, Parcel, Takeover};
 pub use inspect::{Inspected, SEEN_EVENTS, SeenStream};
 pub use node::{Beat, Lease, SeenNode};
+pub use refusal::{Refusal, Refusals};
 pub use relay::{RelayAnswer, RelayAsk, RelayId, RelayRefusal, RelayStep, Relayed};
 pub use store::{
     Append, Appended, Attach, Attached, Begin, Begun, Bounds, CloseIf, Closed, Durability, LogBounds, Mark,

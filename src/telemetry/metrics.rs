@@ -9,11 +9,13 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use super::believed::Believed;
 use super::labels::{
     ExchangeEnd, Outcome, RelayEnd, RelaySide, ResumeEnd, SessionEnd, StreamEnd, TakeoverEnd, kind_label,
     transport_label,
 };
 use crate::domain::{Limit, StreamKind, Transport};
+use crate::ports::Refusals;
 
 /// Counts up when made and down when dropped.
 #[derive(Debug)]
@@ -68,6 +70,7 @@ struct Inner {
     answers_dropped: IntCounter,
     limit_hits: IntCounterVec,
     requests_refused: IntCounterVec,
+    believed: Believed,
 }
 
 impl Metrics {
@@ -184,6 +187,7 @@ impl Metrics {
                 "HTTP requests refused, by status.",
                 "status",
             ),
+            believed: Believed::new(&registry),
             registry: registry.clone(),
         };
         let build = register(
@@ -224,10 +228,16 @@ impl Metrics {
     /// The text format of Prometheus.
     #[must_use]
     pub fn render(&self) -> String {
+        self.inner.believed.refresh();
         let mut text = Vec::new();
         // Encoding to memory fails only for a metric without a name or value, and there is none.
         let _ = TextEncoder::new().encode(&self.inner.registry.gather(), &mut text);
         String::from_utf8(text).unwrap_or_default()
+    }
+
+    /// Shows what the bus refuses.
+    pub fn watch_bus(&self, refusals: Refusals) {
+        self.inner.believed.watch(refusals);
     }
 
     #[must_use]
@@ -359,7 +369,10 @@ impl Default for Metrics {
     }
 }
 
-fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
+pub(super) fn register<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> C {
     registry.register(Box::new(collector.clone())).expect("each metric has a name of its own");
     collector
 }

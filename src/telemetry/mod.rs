@@ -1,6 +1,7 @@
 //! What operators see: metric verbs, logs, and error chains. Logic says what happened; names and
 //! labels are decided here.
 
+mod believed;
 mod chain;
 mod labels;
 mod logging;

@@ -1,33 +1,38 @@
-//! Sending and receiving.
+//! Sending, asking, and opening what receives.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, Message, PublishErrorKind, Request, RequestErrorKind, Subject, Subscriber};
+use async_nats::{Client, Subscriber};
 use bytes::Bytes;
-use futures::StreamExt as _;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
+use super::age::now_ms;
+use super::asking::{Absence, Asking};
 use super::connect::{Config, ConnectError, connect};
-use super::relay::{decode_answer, decode_ask, encode_answer, encode_ask};
+use super::guard::{Guard, publish};
+use super::post::{Post, Subjects};
+use super::relay::{decode_answer, encode_ask};
+use super::replays::Replays;
 use super::seldom::Seldom;
-use super::wire::{decode, encode};
+use super::signature::Purpose;
+use super::wire::encode;
 use crate::domain::NodeId;
-use crate::ports::{
-    Bus, BusError, Inbox, Lane, Parcel, PortFuture, RelayAnswer, RelayAsk, RelayRefusal, Relayed,
-};
+use crate::ports::{Bus, BusError, Inbox, Parcel, PortFuture, Refusals, RelayAnswer, RelayAsk};
 
-/// What was on its way for longer is dropped: it waited in a client that was away. It is long because
-/// clocks of nodes differ: one that is ahead by more than this hears nothing of the others, says so,
-/// and reads the logs instead.
-const STALE: Duration = Duration::from_secs(30);
+/// How long a node that is said to be away has for showing that it is not.
+const OBJECTION: Duration = Duration::from_millis(300);
 
 /// The bus over a NATS.
 #[derive(Debug)]
 pub struct NatsBus {
     client: Client,
+    guard: Guard,
+    asking: Asking,
+    /// By the node they were sent to: an inbox that is opened again remembers what the one before it had.
+    replays: Mutex<BTreeMap<NodeId, Arc<Replays>>>,
     prefix: String,
     inbox_max: usize,
     timeout: Duration,
@@ -40,11 +45,14 @@ impl NatsBus {
     /// # Errors
     /// [`ConnectError`].
     pub async fn connect(config: &Config) -> Result<Self, ConnectError> {
+        let guard = Guard::new(config.keys.as_ref()).ok_or(ConnectError::Key)?;
         let (missed, _) = watch::channel(0);
         let client = connect(config, missed.clone()).await?;
+        let asking = Asking::start(client.clone(), guard.clone()).await;
+        let asking = asking.map_err(|error| ConnectError::Unreachable(error.to_string()))?;
         let prefix = format!("{}.v1", config.prefix);
         let (inbox_max, timeout) = (config.inbox_max.max(1), config.timeout);
-        Ok(Self { client, prefix, inbox_max, timeout, missed })
+        Ok(Self { client, guard, asking, replays: Mutex::default(), prefix, inbox_max, timeout, missed })
     }
 
     fn inbox_of(&self, node: &NodeId) -> String {
@@ -73,13 +81,12 @@ impl NatsBus {
     }
 
     async fn publish(&self, subject: String, parcel: &Parcel) -> Result<(), BusError> {
-        let published = self.connected()?.publish(subject, encode(parcel, now_ms()));
+        let client = self.connected()?;
+        let payload = encode(parcel, now_ms());
+        let signature = self.guard.sign(Purpose::To(&subject), &payload);
+        let published = publish(client, subject.into(), None, signature.as_ref(), payload);
         // With a server that stands still the client's queue fills, and then it would wait.
-        match tokio::time::timeout(self.timeout, published).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => Err(BusError::TooLarge),
-            Ok(Err(_)) | Err(_) => Err(BusError::Unavailable),
-        }
+        tokio::time::timeout(self.timeout, published).await.unwrap_or(Err(BusError::Unavailable))
     }
 
     async fn subscribe(&self, subject: String) -> Result<Subscriber, BusError> {
@@ -100,15 +107,22 @@ impl NatsBus {
             inbox: send,
             steps,
             missed: self.missed.clone(),
+            guard: self.guard.clone(),
+            replays: self.replays_of(node),
+            timeout: self.timeout,
             late: Seldom::default(),
             unread: Seldom::default(),
-            timeout: self.timeout,
         };
         #[expect(clippy::disallowed_methods, reason = "it ends when its inbox is dropped")]
         tokio::spawn(post.receive(subjects, self.client.clone()));
         // The server does what a client says in order: once this comes back, the subscriptions stand.
         self.ping_now(node, self.timeout).await?;
         Ok(Inbox { messages, relays, missed: self.missed.subscribe() })
+    }
+
+    fn replays_of(&self, node: &NodeId) -> Arc<Replays> {
+        let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        replays.entry(node.clone()).or_default().clone()
     }
 
     async fn ping_now(&self, node: &NodeId, patience: Duration) -> Result<(), BusError> {
@@ -121,134 +135,23 @@ impl NatsBus {
         ask: &RelayAsk,
         patience: Duration,
     ) -> Result<RelayAnswer, BusError> {
-        let answer = self.ask(self.relays_of(node), encode_ask(ask), patience).await?;
+        let answer = match self.ask(self.relays_of(node), encode_ask(ask), patience).await {
+            // From it follows that the step was not taken, and may be taken elsewhere.
+            Err(BusError::NoResponders) if self.objects(node).await => Err(BusError::Unavailable),
+            other => other,
+        }?;
         if answer.is_empty() { Err(BusError::Unavailable) } else { Ok(decode_answer(&answer)) }
     }
 
+    /// Whether a node shows that it is there, whatever the server says, or somebody in its name.
+    async fn objects(&self, node: &NodeId) -> bool {
+        let ping = || self.asking.ask(self.ping_of(node), Bytes::new(), OBJECTION, Absence::PassedOver);
+        self.guard.asks_for_signatures() && ping().await.is_ok()
+    }
+
     async fn ask(&self, subject: String, payload: Bytes, patience: Duration) -> Result<Bytes, BusError> {
-        let request = Request::new().payload(payload).timeout(Some(patience));
-        let asked = self.connected()?.send_request(subject, request);
-        match tokio::time::timeout(patience, asked).await {
-            Ok(Ok(answer)) => Ok(answer.payload),
-            Ok(Err(error)) => match error.kind() {
-                RequestErrorKind::NoResponders => Err(BusError::NoResponders),
-                RequestErrorKind::MaxPayloadExceeded => Err(BusError::TooLarge),
-                RequestErrorKind::TimedOut | RequestErrorKind::InvalidSubject | RequestErrorKind::Other => {
-                    Err(BusError::Unavailable)
-                }
-            },
-            Err(_) => Err(BusError::Unavailable),
-        }
-    }
-}
-
-/// What a node listens to.
-struct Subjects {
-    direct: Subscriber,
-    all: Subscriber,
-    relays: Subscriber,
-    pings: Subscriber,
-}
-
-/// An answer that is awaited, and where it goes. A step that is dropped has an empty one: the client of who
-/// asked would remember a question without an answer for ever.
-type Answering = BoxFuture<'static, (Subject, Option<RelayAnswer>)>;
-
-/// The receiving end of one node.
-struct Post {
-    own: NodeId,
-    inbox: mpsc::Sender<Parcel>,
-    steps: mpsc::Sender<Relayed>,
-    missed: watch::Sender<u64>,
-    late: Seldom,
-    unread: Seldom,
-    timeout: Duration,
-}
-
-impl Post {
-    /// Until the inbox is dropped, or the client is.
-    async fn receive(self, subjects: Subjects, client: Client) {
-        let Subjects { mut direct, mut all, mut relays, mut pings } = subjects;
-        let mut answering = FuturesUnordered::new();
-        loop {
-            let (message, lane) = tokio::select! {
-                message = direct.next() => (message, Lane::Direct),
-                message = all.next() => (message, Lane::All),
-                Some(ping) = pings.next() => {
-                    if let Some(reply) = ping.reply {
-                        self.say(&client, reply, Bytes::new()).await;
-                    }
-                    continue;
-                }
-                Some(step) = relays.next() => {
-                    answering.extend(self.take_step(step));
-                    continue;
-                }
-                Some(answered) = answering.next() => {
-                    let (reply, answer) = answered;
-                    let answer = answer.map_or_else(Bytes::new, |answer| encode_answer(&answer));
-                    self.say(&client, reply, answer).await;
-                    continue;
-                }
-                () = self.inbox.closed() => return,
-            };
-            let Some(message) = message else { return };
-            self.take(&message, lane);
-        }
-    }
-
-    /// Answers, if the client takes it: with a server that stands still its queue fills.
-    async fn say(&self, client: &Client, reply: Subject, answer: Bytes) {
-        let _ = tokio::time::timeout(self.timeout, client.publish(reply, answer)).await;
-    }
-
-    /// Hands a relay's step over; one that finds no room is dropped, and asked again.
-    fn take_step(&self, message: Message) -> Option<Answering> {
-        let reply = message.reply?;
-        let Some(ask) = decode_ask(&message.payload) else {
-            if let Some(unsaid) = self.unread.again() {
-                tracing::warn!(subject = %message.subject, unsaid, "a relay's step can't be read");
-            }
-            let unreadable = RelayAnswer::Refused(RelayRefusal::Unreadable);
-            return Some(Box::pin(async move { (reply, Some(unreadable)) }));
-        };
-        let (answer, answered) = oneshot::channel();
-        let _ = self.steps.try_send(Relayed { ask, answer });
-        Some(Box::pin(async move { (reply, answered.await.ok()) }))
-    }
-
-    fn take(&self, message: &Message, lane: Lane) {
-        let (parcel, at) = match decode(&message.payload) {
-            Ok(read) => read,
-            Err(error) => {
-                self.lost();
-                if let Some(unsaid) = self.unread.again() {
-                    tracing::warn!(subject = %message.subject, %error, unsaid, "a message between nodes can't be read");
-                }
-                return;
-            }
-        };
-        if lane == Lane::All && parcel.from == self.own {
-            return;
-        }
-        if now_ms().saturating_sub(at) > STALE.as_millis() as u64 {
-            self.lost();
-            if let Some(unsaid) = self.late.again() {
-                tracing::warn!(
-                    from = %parcel.from,
-                    unsaid,
-                    "a message between nodes came too late, or a clock is wrong; it is dropped"
-                );
-            }
-            return;
-        }
-        if self.inbox.try_send(parcel).is_err() {
-            self.lost();
-        }
-    }
-
-    fn lost(&self) {
-        self.missed.send_modify(|missed| *missed += 1);
+        self.connected()?;
+        self.asking.ask(subject, payload, patience, Absence::Believed).await
     }
 }
 
@@ -278,11 +181,13 @@ impl Bus for NatsBus {
         ask: RelayAsk,
         patience: Duration,
     ) -> PortFuture<'a, Result<RelayAnswer, BusError>> {
-        Box::pin(async move { self.relay_now(to, &ask, patience).await })
+        Box::pin(async move {
+            let answered = tokio::time::timeout(patience, self.relay_now(to, &ask, patience)).await;
+            answered.unwrap_or(Err(BusError::Unavailable))
+        })
     }
-}
 
-fn now_ms() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+    fn refusals(&self) -> Refusals {
+        self.guard.refusals()
+    }
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use url::Url;
 
 use super::seldom::Seldom;
+use super::signature::Keys;
 
 /// An event that travels whole must fit, with its head and some room.
 const PAYLOAD_LEAST: usize = 64 * 1024;
@@ -34,6 +35,8 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// Messages that may wait for this node, at least one.
     pub inbox_max: usize,
+    /// Without them messages prove nothing: whoever reaches the NATS can speak for a node.
+    pub keys: Option<Keys>,
 }
 
 /// Without the secrets.
@@ -46,6 +49,7 @@ impl fmt::Debug for Config {
             .field("credentials_file", &self.credentials_file)
             .field("ca_file", &self.ca_file)
             .field("inbox_max", &self.inbox_max)
+            .field("keys", &self.keys)
             .finish_non_exhaustive()
     }
 }
@@ -53,6 +57,8 @@ impl fmt::Debug for Config {
 /// Why a NATS can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
+    #[error("bus: the key that is to sign is not there")]
+    Key,
     #[error("bus: the URL can't be used: {0}")]
     Url(String),
     #[error("bus: {0} can't be read: {1}")]

@@ -1,8 +1,11 @@
 //! The keys of what nodes share, and of what they know of each other.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{MINUTE, SHORTEST, milliseconds, seconds};
+use crate::config::faults::did_you_mean;
+use crate::config::key_bytes::KeyBytes;
 use crate::config::reader::Section;
 use crate::config::settings::{ClusterConfig, NatsConfig, RedisConfig};
 use crate::config::units::Reason;
@@ -84,7 +87,7 @@ fn plain_word(text: &str) -> Result<String, Reason> {
 pub(super) const CLUSTER: &str = "What nodes that share `state` and `bus` know of each other.";
 
 pub(super) fn cluster(s: &mut Section<'_, '_>) -> ClusterConfig {
-    ClusterConfig {
+    let mut config = ClusterConfig {
         node_name: s.text(
             "node_name",
             "node",
@@ -100,6 +103,59 @@ pub(super) fn cluster(s: &mut Section<'_, '_>) -> ClusterConfig {
             "A node without a sign of life for this long, which does not answer the others either, is dead: \
              they take over what it ran. It gives four signs in that time.",
         ),
+        signing_key: s.optional_text(
+            "signing_key",
+            "the only one",
+            "a name from `cluster.keys`",
+            |text| Ok(text.to_owned()),
+            "Which key this node signs with. Another one than before is chosen once every node has it.",
+        ),
+        accept_unsigned: s.switch(
+            "accept_unsigned",
+            false,
+            "`on` takes what is not signed as well, and with it whatever anybody says who reaches the NATS: for \
+             the time in which keys are brought in, or taken out, while not every node signs.",
+        ),
+        keys: s.map("keys", KEYS, |_, s| {
+            let key = s.key_bytes(
+                "secret",
+                "secret_file",
+                "Random bytes, such as `openssl rand -hex 32` makes. The same on every node.",
+                "The same from a file. It is read at the start.",
+            );
+            // One that is at fault is a key all the same.
+            key.or_else(|| Some(KeyBytes::default()))
+        }),
+    };
+    check_keys(s, &mut config);
+    config
+}
+
+const KEYS: &str = "What nodes sign with what they tell each other over a NATS, each under a name that is the same on every node; without any, whoever reaches the NATS can speak for a node. Whatever one of them signed is taken, so that [keys can be exchanged](security.md#between-nodes) while the nodes run. A node refuses, and counts, what is not signed with one of its own.";
+
+fn check_keys(s: &mut Section<'_, '_>, config: &mut ClusterConfig) {
+    match &config.signing_key {
+        Some(name) if !config.keys.contains_key(name) => {
+            let near = did_you_mean(name, config.keys.keys().map(String::as_str));
+            s.fault(&["signing_key"], format!("there is no such key in cluster.keys{near}"));
+        }
+        Some(_) => {}
+        None if config.keys.len() > 1 => {
+            s.fault(&["signing_key"], "there are several cluster.keys: say which one signs");
+        }
+        None => config.signing_key = config.keys.keys().next().cloned(),
+    }
+    if config.accept_unsigned && config.keys.is_empty() {
+        s.fault(&["accept_unsigned"], "without cluster.keys nothing is refused: set them, or remove it");
+    }
+    let mut known = BTreeMap::new();
+    for (name, key) in config.keys.iter().filter(|(_, key)| !key.reveal().is_empty()) {
+        if let Some(other) = known.insert(key.reveal(), name) {
+            let of = |name: &str| ["secret", "secret_file"].map(|key| format!("keys.{name}.{key}"));
+            let paths = [of(name), of(other)].concat();
+            let paths: Vec<_> = paths.iter().map(String::as_str).collect();
+            s.fault(&paths, format!("`{other}` and `{name}` have the same secret"));
+        }
     }
 }
 

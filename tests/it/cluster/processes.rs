@@ -18,10 +18,8 @@ async fn p3_p5_a_node_is_killed_under_load() {
     assert!(worst < Duration::from_secs(5), "{worst:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p6_a_rolling_restart_is_not_an_outage() {
-    let drain = [("drain.notice", "3s"), ("drain.handover", "2s"), ("drain.timeout", "14s")];
-    let mut busy = Busy::start(Setup { settings: settings(&drain), ..Setup::default() }, load()).await;
+/// One after the other, in order.
+pub(super) async fn restart_all(busy: &mut Busy) {
     for node in 0..NODES {
         let cluster = &mut busy.scene.cluster;
         tokio::task::block_in_place(|| {
@@ -31,6 +29,13 @@ async fn p6_a_rolling_restart_is_not_an_outage() {
         });
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_a_rolling_restart_is_not_an_outage() {
+    let drain = [("drain.notice", "3s"), ("drain.handover", "2s"), ("drain.timeout", "14s")];
+    let mut busy = Busy::start(Setup { settings: settings(&drain), ..Setup::default() }, load()).await;
+    restart_all(&mut busy).await;
     let (ledger, server) = busy.finish().await;
     report("rolling restart", &ledger, &server);
     let failed =

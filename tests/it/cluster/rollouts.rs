@@ -1,5 +1,6 @@
 //! Nodes of this version beside one of the next, as in a rollout: it is played, since there is only one
-//! version. What it says and keeps in formats of its own costs nobody anything.
+//! version. What it says and keeps in formats of its own costs nobody anything. And nodes that come to sign what
+//! they say, one after the other.
 
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use futures::StreamExt as _;
 use serde_json::json as value;
 
 use super::load::Load;
+use super::processes::restart_all;
 use super::watch::{Memory, all_ready};
-use super::{Busy, assert_no_errors, load, report};
+use super::{Busy, assert_no_errors, load, report, settings};
 use crate::harness::Client;
-use crate::servers::{Cluster, Setup};
+use crate::servers::{Cluster, SIGNED, Setup};
 
 const NEXT: &str = "next-0123456789abcdef0123456789abcdef";
 
@@ -60,7 +62,9 @@ async fn talks(url: String, nodes: Vec<String>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p6_p7_a_node_of_the_next_version_does_no_harm() {
     let load = Load { clients: 100, ..load() };
-    let mut busy = Busy::start(Setup::default(), load).await;
+    // The next version is played without a key.
+    let unsigned = settings(&[("cluster.accept_unsigned", "on")]);
+    let mut busy = Busy::start(Setup { settings: unsigned, ..Setup::default() }, load).await;
     let memory = Memory::watch(&busy.scene.cluster);
     let (before, _) = busy.for_a_while(Duration::from_secs(4)).await;
     let nodes = busy.scene.cluster.redis().ask(&["zrange", "hf:{nodes}", "0", "-1"]);
@@ -87,4 +91,40 @@ async fn p6_p7_a_node_of_the_next_version_does_no_harm() {
     assert_no_errors(&ledger);
     assert_eq!((refused, ledger.refusals()), (0, 0));
     assert!(beside > before / 2.0);
+}
+
+/// A metric of each node's, all labels together.
+async fn counted(busy: &Busy, name: &str) -> Vec<f64> {
+    let mut counts = Vec::new();
+    for url in busy.scene.cluster.admin_urls() {
+        let text = Client::new(&url).ask("GET", "/metrics", &[], "").await.text;
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        counts.push(lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum());
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_nodes_come_to_sign_under_load_and_hear_each_other_all_the_while() {
+    const REFUSED: &str = "holdfast_bus_refused_total";
+    const UNSIGNED: &str = "holdfast_bus_unsigned_total";
+    let drain = settings(&[("drain.notice", "3s"), ("drain.handover", "2s"), ("drain.timeout", "14s")]);
+    let setup = Setup { settings: drain, unsigned: true, ..Setup::default() };
+    let mut busy = Busy::start(setup, Load { clients: 60, ..load() }).await;
+    busy.scene.cluster.set(SIGNED);
+    busy.scene.cluster.set(("cluster.accept_unsigned", "on"));
+    restart_all(&mut busy).await;
+    let taken = counted(&busy, UNSIGNED).await;
+    assert!(taken[0] > 0.0, "others did not sign yet: {taken:?}");
+    assert_eq!(counted(&busy, REFUSED).await, [0.0; 3]);
+    let before = counted(&busy, UNSIGNED).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(counted(&busy, UNSIGNED).await, before, "all of them sign");
+    busy.scene.cluster.set(("cluster.accept_unsigned", "off"));
+    restart_all(&mut busy).await;
+    assert_eq!(counted(&busy, REFUSED).await, [0.0; 3]);
+    let (ledger, server) = busy.finish().await;
+    report("coming to sign", &ledger, &server);
+    assert_no_errors(&ledger);
+    assert_eq!((ledger.refusals(), ledger.broken.lock().unwrap().len()), (0, 0));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use holdfast::adapters::nats::{Config, ConnectError, NatsBus};
+use holdfast::adapters::nats::{Config, ConnectError, Keys, NatsBus};
 use holdfast::ports::Bus as _;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
@@ -192,6 +192,11 @@ fn secrets_are_not_printed() {
         credentials_file: None,
         ca_file: None,
         inbox_max: 1,
+        keys: Some(Keys {
+            known: [("k".into(), b"s3cret".to_vec())].into(),
+            signing: "k".into(),
+            accept_unsigned: false,
+        }),
     };
     let printed = format!("{config:?}");
     assert!(!printed.contains("s3cret") && printed.contains("holdfast"), "{printed}");

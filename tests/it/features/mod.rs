@@ -22,6 +22,7 @@ mod nodes;
 mod passage;
 mod passing;
 mod pinned;
+mod poison;
 mod races;
 mod refusals;
 mod resuming;

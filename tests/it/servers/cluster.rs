@@ -1,5 +1,5 @@
 //! Three nodes on one Redis and one NATS behind HAProxy, which knows nothing of MCP: round-robin, its
-//! default retries, and connections of a node that is down are cut.
+//! default retries, and connections of a node that is down are cut. What the nodes tell each other is signed.
 
 use std::process::Command;
 
@@ -19,7 +19,13 @@ pub(crate) struct Setup {
     pub own_upstreams: Vec<String>,
     /// A single Redis by default.
     pub state: Option<State>,
+    /// The nodes have no keys.
+    pub unsigned: bool,
 }
+
+/// Gives a node its key.
+pub(crate) const SIGNED: (&str, &str) =
+    ("cluster.keys.test.secret", "6b6579206f662061206e6f6465206f66206120746573747320636c7573746572");
 
 pub(crate) struct Cluster {
     pub state: State,
@@ -59,6 +65,9 @@ impl Cluster {
             nats: Link::to(nats.port()),
         });
         let mut settings = setup.settings;
+        if !setup.unsigned {
+            settings.push((SIGNED.0.to_owned(), SIGNED.1.to_owned()));
+        }
         settings.push(("servers.default.upstream".into(), upstream.into()));
         let addresses = (0..NODES).map(|_| (free_port(), free_port())).collect();
         let mut cluster = Self {
@@ -78,6 +87,11 @@ impl Cluster {
         }
         cluster.start_balancer();
         cluster
+    }
+
+    /// For nodes that are started from now on.
+    pub(crate) fn set(&mut self, (key, value): (&str, &str)) {
+        self.settings.push((key.to_owned(), value.to_owned()));
     }
 
     /// The only Redis.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-pub(crate) use cluster::{Cluster, NODES, Setup};
+pub(crate) use cluster::{Cluster, NODES, SIGNED, Setup};
 pub(crate) use link::{Link, Way};
 pub(crate) use nats::Nats;
 pub(crate) use redis::{Redis, config as redis_config};

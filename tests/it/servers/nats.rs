@@ -73,6 +73,7 @@ impl Nats {
             credentials_file: None,
             ca_file: None,
             inbox_max: 1024,
+            keys: None,
         }
     }
 

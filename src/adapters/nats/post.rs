@@ -1,0 +1,155 @@
+//! The receiving end of one node: what it is sent, and asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Client, Message, Subject, Subscriber};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::age::{STALE_MS, now_ms};
+use super::doubt::Doubt;
+use super::guard::{Guard, publish};
+use super::relay::{decode_ask, encode_answer};
+use super::replays::{Replays, Way};
+use super::seldom::Seldom;
+use super::signature::{Purpose, Signature};
+use super::wire::decode;
+use crate::domain::NodeId;
+use crate::ports::{Lane, Parcel, Refusal, RelayAnswer, RelayRefusal, Relayed};
+
+/// What a node listens to.
+pub(super) struct Subjects {
+    pub direct: Subscriber,
+    pub all: Subscriber,
+    pub relays: Subscriber,
+    pub pings: Subscriber,
+}
+
+/// An answer that is awaited, where it goes, and the question. A step that is dropped has an empty one: the
+/// client of who asked may remember a question without an answer for ever.
+type Answering = BoxFuture<'static, (Subject, Option<Signature>, Option<RelayAnswer>)>;
+
+/// Of one node.
+pub(super) struct Post {
+    pub own: NodeId,
+    pub inbox: mpsc::Sender<Parcel>,
+    pub steps: mpsc::Sender<Relayed>,
+    pub missed: watch::Sender<u64>,
+    pub guard: Guard,
+    pub replays: Arc<Replays>,
+    pub timeout: Duration,
+    pub late: Seldom,
+    pub unread: Seldom,
+}
+
+impl Post {
+    /// Until the inbox is dropped, or the client is.
+    pub(super) async fn receive(self, subjects: Subjects, client: Client) {
+        let Subjects { mut direct, mut all, mut relays, mut pings } = subjects;
+        let mut answering = FuturesUnordered::new();
+        let mut doubt = Doubt::default();
+        loop {
+            let (message, lane) = tokio::select! {
+                message = direct.next() => (message, Lane::Direct),
+                message = all.next() => (message, Lane::All),
+                Some(ping) = pings.next() => {
+                    if let (Ok(question), Some(reply)) = (self.admit(&ping, Way::Pings), ping.reply) {
+                        self.say(&client, reply, question.as_ref(), Bytes::new()).await;
+                    }
+                    continue;
+                }
+                Some(step) = relays.next() => {
+                    answering.extend(self.take_step(step));
+                    continue;
+                }
+                Some(answered) = answering.next() => {
+                    let (reply, question, answer) = answered;
+                    let answer = answer.map_or_else(Bytes::new, |answer| encode_answer(&answer));
+                    self.say(&client, reply, question.as_ref(), answer).await;
+                    continue;
+                }
+                () = doubt.ripens() => {
+                    if doubt.arises() {
+                        self.lost();
+                    }
+                    continue;
+                }
+                () = self.inbox.closed() => return,
+            };
+            let Some(message) = message else { return };
+            match self.admit(&message, Way::of(lane)) {
+                Ok(_) => self.take(&message, lane),
+                // What was here before is not missing.
+                Err(Refusal::Replayed) => {}
+                Err(_) if doubt.arises() => self.lost(),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Answers, if the client takes it: with a server that stands still its queue fills.
+    async fn say(&self, client: &Client, reply: Subject, question: Option<&Signature>, answer: Bytes) {
+        let signature = self.guard.sign(Purpose::Answer(question), &answer);
+        let said = publish(client, reply, None, signature.as_ref(), answer);
+        let _ = tokio::time::timeout(self.timeout, said).await;
+    }
+
+    fn admit(&self, message: &Message, way: Way) -> Result<Option<Signature>, Refusal> {
+        self.guard.admit(message, way, &self.replays)
+    }
+
+    /// Hands a relay's step over; one that finds no room is dropped, and asked again. One that is refused has no
+    /// answer: this node does not speak to subjects that anybody may name.
+    fn take_step(&self, message: Message) -> Option<Answering> {
+        let question = self.admit(&message, Way::Relays).ok()?;
+        let reply = message.reply?;
+        let Some(ask) = decode_ask(&message.payload) else {
+            if let Some(unsaid) = self.unread.again() {
+                tracing::warn!(subject = %message.subject, unsaid, "a relay's step can't be read");
+            }
+            let unreadable = RelayAnswer::Refused(RelayRefusal::Unreadable);
+            return Some(Box::pin(async move { (reply, question, Some(unreadable)) }));
+        };
+        let (answer, answered) = oneshot::channel();
+        let _ = self.steps.try_send(Relayed { ask, answer });
+        Some(Box::pin(async move { (reply, question, answered.await.ok()) }))
+    }
+
+    fn take(&self, message: &Message, lane: Lane) {
+        let (parcel, at) = match decode(&message.payload) {
+            Ok(read) => read,
+            Err(error) => {
+                self.lost();
+                if let Some(unsaid) = self.unread.again() {
+                    tracing::warn!(subject = %message.subject, %error, unsaid, "a message between nodes can't be read");
+                }
+                return;
+            }
+        };
+        if lane == Lane::All && parcel.from == self.own {
+            return;
+        }
+        if now_ms().saturating_sub(at) > STALE_MS {
+            self.lost();
+            if let Some(unsaid) = self.late.again() {
+                tracing::warn!(
+                    from = %parcel.from,
+                    unsaid,
+                    "a message between nodes came too late, or a clock is wrong; it is dropped"
+                );
+            }
+            return;
+        }
+        if self.inbox.try_send(parcel).is_err() {
+            self.lost();
+        }
+    }
+
+    fn lost(&self) {
+        self.missed.send_modify(|missed| *missed += 1);
+    }
+}
