@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, Header, TokenData, Validation, dangerous, decode};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use super::keys::Keys;
 use super::source::{KeyRing, Source, Times};
@@ -18,6 +19,9 @@ use crate::upstream::HttpClient;
 
 /// What a subject may be long (`OpenID` Connect Core, section 2).
 const SUBJECT_BYTES_MAX: usize = 255;
+
+/// No stream is open for longer, whatever a token says.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 /// An issuer as it is configured.
 #[derive(Debug, Clone)]
@@ -170,6 +174,14 @@ impl Issuer {
         Err(Denied::Invalid(Flaw::Unknown))
     }
 
+    /// For how long the token is still good; as its signature is, it says so.
+    fn left(&self, claims: &Claims) -> Duration {
+        let end = claims.others.get("exp").and_then(Value::as_f64).unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let left = (end + self.config.leeway.as_secs_f64() - now).clamp(0.0, LONGEST.as_secs_f64());
+        Duration::from_secs_f64(left)
+    }
+
     fn believe(&self, claims: &Claims, resources: &HashSet<String>) -> Result<Identity, Denied> {
         // Whoever holds it would have to prove that it is theirs (RFC 7800), and nobody asks them to here.
         if claims.others.contains_key("cnf") {
@@ -198,6 +210,7 @@ impl Issuer {
         Ok(Identity {
             principal: Principal::named(&format!("jwt:{}:{subject}", self.config.name)),
             scopes: Scopes::new(claims.scope.iter().chain(claims.scp.iter())),
+            until: Some(Instant::now() + self.left(claims)),
         })
     }
 }

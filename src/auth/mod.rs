@@ -8,6 +8,7 @@ mod source;
 mod token;
 
 use http::header::{AUTHORIZATION, HeaderMap};
+use tokio::time::Instant;
 
 use crate::domain::Principal;
 use crate::lifecycle::Tasks;
@@ -45,6 +46,8 @@ pub struct Bearer {
 pub struct Identity {
     pub principal: Principal,
     pub scopes: Scopes,
+    /// When the credential expires.
+    pub until: Option<Instant>,
 }
 
 /// Why a request is not let through.
@@ -141,7 +144,8 @@ impl Authenticator {
     /// # Errors
     /// [`Denied`].
     pub async fn authenticate(&self, server: Option<&str>, headers: &HeaderMap) -> Result<Identity, Denied> {
-        let anonymous = || Identity { principal: Principal::anonymous(), scopes: Scopes::default() };
+        let anonymous =
+            || Identity { principal: Principal::anonymous(), scopes: Scopes::default(), until: None };
         let Self::Bearer(bearer) = self else { return Ok(anonymous()) };
         let access = bearer.resources.access(server);
         let token = match bearer_token(headers) {

@@ -37,7 +37,7 @@ impl Token {
         }
         let principal = Principal::named(&format!("token:{name}"));
         let scopes = Scopes::new(scopes.iter().map(String::as_str));
-        Ok(Self { identity: Identity { principal, scopes }, digest })
+        Ok(Self { identity: Identity { principal, scopes, until: None }, digest })
     }
 }
 
@@ -76,7 +76,8 @@ mod tests {
     fn a_minted_token_is_found_by_its_digest() {
         let ((one, digest), (other, _)) = (mint(), mint());
         let tokens = [Token::new("one", &digest.to_uppercase(), &["a".to_owned()]).unwrap()];
-        let identity = Identity { principal: Principal::named("token:one"), scopes: Scopes::new(["a"]) };
+        let identity =
+            Identity { principal: Principal::named("token:one"), scopes: Scopes::new(["a"]), until: None };
         assert_eq!(find(&tokens, &one), Some(identity));
         assert_eq!(find(&tokens, &other), None);
         assert_ne!(one, other);

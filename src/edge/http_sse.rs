@@ -53,7 +53,7 @@ async fn handle_get(
     let endpoint = |session: &SessionId| format!("{path}?sessionId={session}");
     let opened =
         edge.hub.open_http_sse(&server, &caller(&identity, headers), position.as_ref(), endpoint).await;
-    opened.map(attachment).map_err(|error| failed(edge, &error, None))
+    opened.map(|opened| attachment(opened, &identity)).map_err(|error| failed(edge, &error, None))
 }
 
 pub(super) async fn post(

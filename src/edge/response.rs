@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 
+use crate::auth::Identity;
 use crate::hub::{Attachment, Hub, Reply, StreamBody};
 use crate::protocol::jsonrpc::{self, codes};
 
@@ -42,9 +43,10 @@ pub(super) fn reply(reply: Reply) -> Response {
     }
 }
 
-pub(super) fn attachment(attachment: Attachment) -> Response {
+/// A stream lives no longer than what let its reader in.
+pub(super) fn attachment(attachment: Attachment, identity: &Identity) -> Response {
     match attachment {
-        Attachment::Stream(body) => stream(body),
+        Attachment::Stream(body) => stream(body.until(identity.until)),
         Attachment::Once(frames) => event_stream(Body::from(frames)),
         Attachment::Ended => no_get("nothing is left of this stream"),
     }

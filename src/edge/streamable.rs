@@ -8,6 +8,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
+use tokio::time::Instant;
 
 use super::authenticate::{Endpoint, permit};
 use super::error::failed;
@@ -15,7 +16,7 @@ use super::request::{Accepts, accepts, caller, messages, server};
 use super::response::{SESSION_ID, attachment, header_text, header_whole, json, no_get, refuse, reply};
 use super::{Edge, Who, stateless};
 use crate::domain::{EventId, SessionId, StreamId, Transport};
-use crate::hub::{AnswerPolicy, Caller, Error, Hub, Live, Server, SessionPolicy, Wanted};
+use crate::hub::{AnswerPolicy, Caller, Error, Hub, Live, Reply, Server, SessionPolicy, Wanted};
 use crate::protocol::era::{self, Era, HeaderEra, Refusal};
 use crate::protocol::jsonrpc::{Body as Messages, Message, codes};
 use crate::protocol::modern;
@@ -51,7 +52,8 @@ async fn handle_post(
             let era = era::classify(&message, header_whole(&headers, VERSION).as_deref());
             match era.map_err(|refusal| refused(edge, refusal, &message))? {
                 Era::Modern(modern) => {
-                    post_modern(edge, &server, caller, &headers, &message, &modern.version).await
+                    post_modern(edge, &server, (caller, identity.until), &headers, &message, &modern.version)
+                        .await
                 }
                 Era::Legacy(version) => {
                     post_legacy(edge, &server, &caller, &headers, Messages::One(message), version).await
@@ -71,7 +73,7 @@ async fn handle_post(
 async fn post_modern(
     edge: &Edge,
     server: &Arc<Server>,
-    mut caller: Caller,
+    (mut caller, until): (Caller, Option<Instant>),
     headers: &HeaderMap,
     message: &Message,
     version: &str,
@@ -93,6 +95,13 @@ async fn post_modern(
         caller.headers.insert(VERSION, version);
     }
     let passed = edge.hub.pass(server, &caller, message, version).await;
+    let passed = passed.map(|passed| match passed {
+        // Others end with their answer.
+        Reply::Stream(body) if message.method() == Some("subscriptions/listen") => {
+            Reply::Stream(body.until(until))
+        }
+        passed => passed,
+    });
     passed.map(reply).map_err(|error| failed(edge, &error, Some(message)))
 }
 
@@ -176,7 +185,7 @@ async fn handle_get(
     });
     let wanted = Wanted { endpoint: None, primes: primes(&live), position: position.as_ref() };
     let attached = edge.hub.attach(&server, &live, wanted).await;
-    attached.map(attachment).map_err(|error| failed(edge, &error, None))
+    attached.map(|attached| attachment(attached, &identity)).map_err(|error| failed(edge, &error, None))
 }
 
 pub(super) async fn delete(State(edge): State<Edge>, name: Name, who: Who, headers: HeaderMap) -> Response {

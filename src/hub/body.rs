@@ -14,7 +14,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use http_body::Frame;
 use tokio::sync::Notify;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::live::Live;
 use super::outlet::Outlet;
@@ -67,6 +67,22 @@ impl StreamBody {
         let slot = hub.inner.outlets.enter(Held::Passing { outlet: outlet.clone(), farewell });
         Self { hub: hub.clone(), place: Some(place), feed: Feed::Passing { outlet, source }, slot }
     }
+
+    /// Ends then, as soon as it owes no answer: what let its reader in is good no longer.
+    #[must_use]
+    pub fn until(self, until: Option<Instant>) -> Self {
+        if let Some(until) = until {
+            self.outlet().set_until(until);
+        }
+        self
+    }
+
+    fn outlet(&self) -> &Outlet {
+        match &self.feed {
+            Feed::Session { stream, .. } => &stream.outlet,
+            Feed::Passing { outlet, .. } => outlet,
+        }
+    }
 }
 
 impl http_body::Body for StreamBody {
@@ -100,10 +116,7 @@ impl http_body::Body for StreamBody {
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
-        let outlet = match &self.feed {
-            Feed::Session { stream, .. } => &stream.outlet,
-            Feed::Passing { outlet, .. } => &**outlet,
-        };
+        let outlet = self.outlet();
         outlet.end(StreamEnd::ClientGone);
         let end = outlet.ended().unwrap_or(StreamEnd::ClientGone);
         self.hub.inner.metrics.stream_ended(end);

@@ -75,6 +75,15 @@ impl Hub {
             {
                 stream.end_with_retry(StreamEnd::Aged, self.retry());
             }
+            if held.outlet().is_over(now) {
+                match &held {
+                    Held::Session(stream) if self.answers_here(stream) => {}
+                    Held::Session(stream) => stream.end_with_retry(StreamEnd::Expired, self.retry()),
+                    Held::Passing { outlet, farewell } => {
+                        outlet.end_with(StreamEnd::Expired, farewell.clone())
+                    }
+                }
+            }
             if config.idle_timeout.is_some_and(|idle| held.outlet().idle_for(now) >= idle) {
                 match held {
                     // An answer that its client would not come back for is waited for.

@@ -36,6 +36,7 @@ struct State {
     end: Option<StreamEnd>,
     last_write: Instant,
     last_event: Instant,
+    until: Option<Instant>,
 }
 
 impl Outlet {
@@ -48,6 +49,7 @@ impl Outlet {
             end: None,
             last_write: now,
             last_event: now,
+            until: None,
         };
         Self { state: Mutex::new(state), buffer, opened: now }
     }
@@ -108,6 +110,15 @@ impl Outlet {
             state.queue(Bytes::from_static(KEEP_ALIVE));
             wake(state);
         }
+    }
+
+    /// Whoever reads it may do so no longer than that.
+    pub(super) fn set_until(&self, until: Instant) {
+        self.lock().until = Some(until);
+    }
+
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.lock().until.is_some_and(|until| until <= now)
     }
 
     /// How long it has been open.

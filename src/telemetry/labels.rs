@@ -14,6 +14,8 @@ pub enum StreamEnd {
     Idle,
     /// It lived for `streams.life_max`.
     Aged,
+    /// The token that opened it is good no longer.
+    Expired,
     /// This node is about to end.
     Draining,
     /// The client came back on another connection.
@@ -116,7 +118,7 @@ macro_rules! label {
 }
 
 label!(StreamEnd {
-    Finished => "finished", ClientGone => "client_gone", Lagged => "lagged", Idle => "idle", Aged => "aged",
+    Finished => "finished", ClientGone => "client_gone", Lagged => "lagged", Idle => "idle", Aged => "aged", Expired => "expired",
     Draining => "draining", Replaced => "replaced", SessionEnded => "session_ended", Closed => "closed", Failed => "failed",
 });
 label!(SessionEnd { Deleted => "deleted", Idle => "idle", StreamGone => "stream_gone", Shutdown => "shutdown", Operator => "operator" });

@@ -386,3 +386,28 @@ async fn what_is_good_at_one_server_is_not_good_at_another() {
         assert_eq!(ask(closed, None, None, &opening).await.status, 401, "{closed}");
     }
 }
+
+#[tokio::test]
+async fn a_stream_lives_no_longer_than_the_token_that_opened_it() {
+    let (upstream, issuer) = (upstream().await, Issuer::start().await);
+    let settings = [("auth.issuers.a.issuer", &*issuer.url), ("auth.leeway", "0s")];
+    let gateway = gateway(&upstream, &settings).await;
+    let mut claims = issuer.claims("alice", BASE);
+    let mut client = gateway.client();
+    client.token = Some(issuer.signing.sign(&claims));
+    client.initialize("2025-11-25").await;
+    let mut lasting = Stream::new(client.get(None).await);
+    claims["exp"] = value!(claims["exp"].as_u64().unwrap() - 597);
+    client.token = Some(issuer.signing.sign(&claims));
+    for (mut brief, retries) in
+        [(Stream::new(client.get(None).await), 2), (Stream::new(client.sse().await), 1)]
+    {
+        let ended = async { while brief.any().await.is_some() {} };
+        tokio::time::timeout(Duration::from_secs(8), ended).await.expect("it ends with its token");
+        assert_eq!(brief.retries, retries, "the last one at the end");
+    }
+    assert_eq!(gateway.metric(r#"holdfast_streams_ended_total{reason="expired"}"#), Some(2.0));
+    let open =
+        tokio::time::timeout(Duration::from_millis(500), async { while lasting.any().await.is_some() {} });
+    assert!(open.await.is_err(), "a longer token, a longer stream");
+}

@@ -233,6 +233,7 @@ impl Stream {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 self.position = event.id.clone().or(self.position.take());
+                self.retries += usize::from(event.retry.is_some());
                 return Some(event);
             }
             let frame = self.body.frame().await?.ok()?;
