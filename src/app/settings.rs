@@ -213,5 +213,6 @@ pub(super) fn listener(config: &Config) -> edge::ListenerConfig {
         write_timeout: config.http.write_timeout,
         connections_max: config.http.connections_max,
         goodbye: config.drain.timeout + Duration::from_secs(1),
+        tls: None,
     }
 }

@@ -6,6 +6,7 @@ mod client;
 mod cluster;
 mod node;
 mod session;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

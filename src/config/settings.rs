@@ -93,6 +93,7 @@ pub struct NatsConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdminConfig {
     pub listen: SocketAddr,
+    pub tls: Option<TlsFiles>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -106,6 +107,14 @@ pub struct HttpConfig {
     pub body_timeout: Duration,
     pub write_timeout: Duration,
     pub connections_max: usize,
+    pub tls: Option<TlsFiles>,
+}
+
+/// A listener's certificate and its key, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
 }
 
 /// Which web pages may call.

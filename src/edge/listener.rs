@@ -11,18 +11,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::connection::Protocols;
+use super::tls::Tls;
 use crate::domain::Limit;
 use crate::lifecycle::{Lifecycle, Phase, Tasks};
 use crate::telemetry::Metrics;
 
-/// Limits of connections.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What is asked of connections.
+#[derive(Debug, Clone)]
 pub struct ListenerConfig {
     pub header_bytes_max: usize,
     pub header_timeout: Duration,
     pub idle_timeout: Duration,
     pub write_timeout: Duration,
     pub connections_max: usize,
+    /// Without it, connections are plain.
+    pub tls: Option<Tls>,
     /// How long connections may take to end once told to.
     pub goodbye: Duration,
 }
@@ -40,6 +43,9 @@ pub async fn serve(
     let protocols = Arc::new(Protocols::new(&config, routes, lifecycle.clone(), metrics.clone()));
     let places = Arc::new(Semaphore::new(config.connections_max));
     let graceful = GracefulShutdown::new();
+    if let Some(tls) = &config.tls {
+        tasks.spawn_until_stopped(tls.clone().renew());
+    }
     let draining = lifecycle.reached(Phase::Draining);
     tokio::pin!(draining);
     loop {
@@ -55,7 +61,10 @@ pub async fn serve(
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
             metrics.limit_hit(Limit::Connections);
-            tasks.spawn(turn_away(socket));
+            // Over TLS nothing could be said without the work of a handshake.
+            if config.tls.is_none() {
+                tasks.spawn(turn_away(socket));
+            }
             continue;
         };
         // Events are small and wait for nobody.

@@ -5,16 +5,20 @@ mod admin;
 mod authenticate;
 mod connection;
 mod error;
+mod frames;
 mod head;
 mod health;
 mod http_sse;
 mod listener;
+mod opening;
 mod origin;
 mod request;
 mod response;
 mod stateless;
 mod streamable;
 mod stuck;
+mod tls;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +30,7 @@ use axum::{Extension, Router};
 
 pub use listener::{ListenerConfig, serve};
 pub use origin::{Hosts, Origins, Policy};
+pub use tls::{PemFile, Tls, TlsConfig, TlsFault};
 
 use crate::auth::Authenticator;
 use crate::domain::Principal;

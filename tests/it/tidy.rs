@@ -44,6 +44,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tower_http", &["edge"]),
     ("hyper_util", &["edge", "upstream"]),
     ("hyper_rustls", &["upstream"]),
+    ("tokio_rustls", &["edge"]),
     ("sha2", &["auth"]),
     ("subtle", &["auth"]),
     ("prometheus", &["telemetry"]),

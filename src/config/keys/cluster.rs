@@ -64,7 +64,7 @@ pub(super) fn nats(s: &mut Section<'_, '_>) -> NatsConfig {
     }
 }
 
-fn file(s: &mut Section<'_, '_>, key: &'static str, doc: &'static str) -> Option<PathBuf> {
+pub(super) fn file(s: &mut Section<'_, '_>, key: &'static str, doc: &'static str) -> Option<PathBuf> {
     let exists = |text: &str| match std::path::Path::new(text).is_file() {
         true => Ok(text.to_owned()),
         false => Err(Reason::Borrowed("is no file")),

@@ -27,3 +27,4 @@ mod secure;
 mod statuses;
 mod times;
 mod upstreams;
+mod wire;
