@@ -11,18 +11,19 @@ use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::flow::{Streams, in_pieces};
 use super::head::HeadClock;
 use super::listener::ListenerConfig;
 use super::opening::{Opened, Opening};
 use super::response;
 use crate::domain::Limit;
-use crate::lifecycle::{Lifecycle, Phase};
+use crate::lifecycle::{Lifecycle, Phase, Tasks};
 use crate::protocol::jsonrpc::codes;
 use crate::telemetry::Metrics;
 
@@ -36,7 +37,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Protocols {
     http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
+    http2: http2::Builder<Streams>,
     routes: Router,
     opening: Opening,
     lifecycle: Lifecycle,
@@ -48,6 +49,7 @@ impl Protocols {
         config: &ListenerConfig,
         routes: Router,
         lifecycle: Lifecycle,
+        tasks: Tasks,
         metrics: Metrics,
     ) -> Self {
         let mut http1 = http1::Builder::new();
@@ -55,7 +57,8 @@ impl Protocols {
             .header_read_timeout(config.idle_timeout)
             .max_buf_size(config.header_bytes_max.max(8 * 1024))
             .max_headers(128);
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        let streams = Streams { tasks, write_timeout: config.write_timeout, metrics: metrics.clone() };
+        let mut http2 = http2::Builder::new(streams);
         http2
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(config.header_bytes_max).unwrap_or(u32::MAX))
@@ -125,11 +128,14 @@ impl Protocols {
 }
 
 /// While the node leaves, each connection ends with the answer it carries: the next request finds
-/// another node. HTTP/2 connections are told once the listener closes.
+/// another node. HTTP/2 connections are told once the listener closes; their answers go out in pieces.
 async fn say_goodbye(State(lifecycle): State<Lifecycle>, request: Request, next: Next) -> Response {
     let http1 = request.version() < Version::HTTP_2;
     let mut response = next.run(request).await;
-    if http1 && lifecycle.phase() >= Phase::Leaving {
+    if !http1 {
+        return response.map(in_pieces);
+    }
+    if lifecycle.phase() >= Phase::Leaving {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response

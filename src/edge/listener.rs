@@ -40,7 +40,8 @@ pub async fn serve(
     tasks: Tasks,
     metrics: Metrics,
 ) {
-    let protocols = Arc::new(Protocols::new(&config, routes, lifecycle.clone(), metrics.clone()));
+    let protocols =
+        Arc::new(Protocols::new(&config, routes, lifecycle.clone(), tasks.clone(), metrics.clone()));
     let places = Arc::new(Semaphore::new(config.connections_max));
     let graceful = GracefulShutdown::new();
     if let Some(tls) = &config.tls {

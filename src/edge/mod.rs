@@ -5,6 +5,7 @@ mod admin;
 mod authenticate;
 mod connection;
 mod error;
+mod flow;
 mod frames;
 mod head;
 mod health;

@@ -70,8 +70,8 @@ pub(super) fn http(s: &mut Section<'_, '_>) -> HttpConfig {
             "write_timeout",
             seconds(30),
             SHORTEST..=10 * MINUTE,
-            "How long a client may take nothing of what is sent to it before its connection is closed. A \
-             stream that ends this way can be resumed.",
+            "How long a client may take nothing of what is sent to it before its connection is closed; over \
+             HTTP/2, where it may take nothing of one stream, that stream. One that ends this way can be resumed.",
         ),
         connections_max: s.count(
             "connections_max",

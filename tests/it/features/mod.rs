@@ -10,6 +10,7 @@ mod cost;
 mod cutting;
 mod deaths;
 mod faults;
+mod floods;
 mod forms;
 mod hostile;
 mod keeping;
