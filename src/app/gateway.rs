@@ -133,8 +133,13 @@ impl Gateway {
     pub fn start(config: &Config, listeners: Listeners, shared: Shared) -> Result<Self, StartError> {
         let address = listeners.client_address()?;
         let admin_address = listeners.admin_address()?;
-        let listener = edge::ListenerConfig { tls: tls::clients(config)?, ..settings::listener(config) };
-        let admin_listener = edge::ListenerConfig { tls: tls::operators(config)?, ..listener.clone() };
+        let admin_listener =
+            edge::ListenerConfig { tls: tls::operators(config)?, ..settings::listener(config) };
+        let listener = edge::ListenerConfig {
+            tls: tls::clients(config)?,
+            proxies: settings::proxies(config),
+            ..admin_listener.clone()
+        };
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
         let surroundings = Surroundings {
             node: NodeId::incarnate(&config.cluster.node_name),

@@ -10,8 +10,8 @@ use super::shared::Unusable;
 use crate::adapters::{nats, redis};
 use crate::auth::{Authenticator, Token};
 use crate::config::{
-    AllowedHosts, AllowedOrigins, Answers, AuthMode, Bus, Config, Era, LogFormat, NatsConfig, RedisConfig,
-    Secret, ServerConfig, SessionMode, State,
+    AllowedHosts, AllowedOrigins, Answers, AuthMode, Bus, Config, Era, ForwardedHeader, LogFormat,
+    NatsConfig, ProxiesConfig, RedisConfig, Secret, ServerConfig, SessionMode, State,
 };
 use crate::domain::{InvalidId, NodeId, ServerName};
 use crate::hub::{
@@ -205,6 +205,17 @@ fn authenticator(config: &Config) -> Authenticator {
     }
 }
 
+/// Operators come without one in between.
+pub(super) fn proxies(config: &Config) -> edge::Proxies {
+    let ProxiesConfig { trusted, protocol, header } = config.http.proxies.clone();
+    let header = match header {
+        ForwardedHeader::None => edge::ForwardedHeader::None,
+        ForwardedHeader::XForwardedFor => edge::ForwardedHeader::XForwardedFor,
+        ForwardedHeader::Forwarded => edge::ForwardedHeader::Forwarded,
+    };
+    edge::Proxies { trusted, protocol, header }
+}
+
 pub(super) fn listener(config: &Config) -> edge::ListenerConfig {
     edge::ListenerConfig {
         header_bytes_max: config.http.header_bytes_max,
@@ -214,5 +225,6 @@ pub(super) fn listener(config: &Config) -> edge::ListenerConfig {
         connections_max: config.http.connections_max,
         goodbye: config.drain.timeout + Duration::from_secs(1),
         tls: None,
+        proxies: edge::Proxies::default(),
     }
 }

@@ -5,6 +5,7 @@ mod auth;
 mod client;
 mod cluster;
 mod node;
+mod proxies;
 mod session;
 mod tls;
 

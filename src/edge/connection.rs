@@ -2,13 +2,15 @@
 //! [`super::opening`] and not by hyper-util's `auto`: that one waits for the first bytes without a time
 //! limit, and its detour doubles hyper's read buffer for as long as the connection lives.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, Version, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use super::flow::{Streams, in_pieces};
 use super::head::HeadClock;
 use super::listener::ListenerConfig;
-use super::opening::{Opened, Opening};
+use super::opening::{Http, Opened, Opening};
+use super::proxies::{Located, Proxies, note_refusals};
 use super::response;
 use crate::domain::Limit;
 use crate::lifecycle::{Lifecycle, Phase, Tasks};
@@ -40,6 +43,7 @@ pub(super) struct Protocols {
     http2: http2::Builder<Streams>,
     routes: Router,
     opening: Opening,
+    proxies: Arc<Proxies>,
     lifecycle: Lifecycle,
     metrics: Metrics,
 }
@@ -66,25 +70,34 @@ impl Protocols {
             .max_pending_accept_reset_streams(32)
             .keep_alive_interval(Duration::from_secs(20));
         let opening = Opening::new(config, metrics.clone());
+        let proxies = Arc::new(config.proxies.clone());
         let head = (config.header_bytes_max, metrics.clone());
         let routes = routes
             .layer(from_fn_with_state(head, head_fits))
-            .layer(from_fn_with_state(lifecycle.clone(), say_goodbye));
-        Self { http1, http2, routes, opening, lifecycle, metrics }
+            .layer(from_fn_with_state(lifecycle.clone(), say_goodbye))
+            .layer(from_fn(note_refusals));
+        Self { http1, http2, routes, opening, proxies, lifecycle, metrics }
     }
 
     /// Serves until the client goes or says nothing, draining finds nothing more to answer, or `stopped` fires.
-    pub(super) async fn serve(&self, socket: TcpStream, watcher: Watcher, stopped: CancellationToken) {
+    pub(super) async fn serve(
+        &self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        watcher: Watcher,
+        stopped: CancellationToken,
+    ) {
         // Boxed, as are the connections: what is over takes no place in a task that may live for hours.
-        let Some(opened) = Box::pin(self.open(socket, &stopped)).await else { return };
-        let service = TowerToHyperService::new(self.routes.clone());
-        match opened {
-            Opened::Http1(wire, clock) => {
+        let Some(opened) = Box::pin(self.open(socket, peer, &stopped)).await else { return };
+        let (proxies, nearest) = (self.proxies.clone(), opened.nearest);
+        let service = Located { service: TowerToHyperService::new(self.routes.clone()), proxies, nearest };
+        match opened.http {
+            Http::One(wire, clock) => {
                 let mut http1 = self.http1.clone();
                 let connection = http1.timer(clock.clone()).serve_connection(TokioIo::new(wire), service);
                 self.finish(Box::pin(watcher.watch(connection)), stopped, Some(clock)).await;
             }
-            Opened::Http2(wire) => {
+            Http::Two(wire) => {
                 let connection = self.http2.serve_connection(TokioIo::new(wire), service);
                 self.finish(Box::pin(watcher.watch(connection)), stopped, None).await;
             }
@@ -92,10 +105,10 @@ impl Protocols {
     }
 
     /// Not while draining: nobody waits for an answer.
-    async fn open(&self, socket: TcpStream, stopped: &CancellationToken) -> Option<Opened> {
+    async fn open(&self, socket: TcpStream, peer: SocketAddr, stopped: &CancellationToken) -> Option<Opened> {
         tokio::select! {
             biased;
-            opened = self.opening.open(socket) => opened,
+            opened = self.opening.open(socket, peer) => opened,
             () = self.lifecycle.reached(Phase::Draining) => None,
             () = stopped.cancelled() => None,
         }

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::connection::Protocols;
+use super::proxies::Proxies;
 use super::tls::Tls;
 use crate::domain::Limit;
 use crate::lifecycle::{Lifecycle, Phase, Tasks};
@@ -26,6 +27,8 @@ pub struct ListenerConfig {
     pub connections_max: usize,
     /// Without it, connections are plain.
     pub tls: Option<Tls>,
+    /// What stands in between.
+    pub proxies: Proxies,
     /// How long connections may take to end once told to.
     pub goodbye: Duration,
 }
@@ -50,9 +53,9 @@ pub async fn serve(
     let draining = lifecycle.reached(Phase::Draining);
     tokio::pin!(draining);
     loop {
-        let socket = tokio::select! {
+        let (socket, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => socket,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     rest(&error).await;
                     continue;
@@ -73,7 +76,7 @@ pub async fn serve(
         let (protocols, watcher, stopped) = (protocols.clone(), graceful.watcher(), tasks.stopped());
         let open = metrics.connection();
         tasks.spawn(async move {
-            protocols.serve(socket, watcher, stopped).await;
+            protocols.serve(socket, peer, watcher, stopped).await;
             drop((place, open));
         });
     }

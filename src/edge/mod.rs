@@ -13,6 +13,7 @@ mod http_sse;
 mod listener;
 mod opening;
 mod origin;
+mod proxies;
 mod request;
 mod response;
 mod stateless;
@@ -31,6 +32,7 @@ use axum::{Extension, Router};
 
 pub use listener::{ListenerConfig, serve};
 pub use origin::{Hosts, Origins, Policy};
+pub use proxies::{ForwardedHeader, Proxies};
 pub use tls::{PemFile, Tls, TlsConfig, TlsFault};
 
 use crate::auth::Authenticator;

@@ -1,7 +1,8 @@
-//! The beginning of a connection, up to the first byte of HTTP: TLS, and which HTTP is spoken. All of it
-//! together may take `http.header_timeout`.
+//! The beginning of a connection, up to the first byte of HTTP: what a proxy says of it, TLS, and which
+//! HTTP is spoken. All of it together may take `http.header_timeout`.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
@@ -13,6 +14,7 @@ use super::connection::PREFACE;
 use super::frames::Frames;
 use super::head::HeadClock;
 use super::listener::ListenerConfig;
+use super::proxies::Proxies;
 use super::stuck::Unstuck;
 use super::tls::Tls;
 use super::wire::{Transport, Watch, Wire};
@@ -24,16 +26,24 @@ const PIECE: Duration = Duration::from_millis(10);
 
 /// A connection on which a request may begin.
 #[derive(Debug)]
-pub(super) enum Opened {
+pub(super) struct Opened {
+    pub http: Http,
+    /// Where its other end is, before any header is asked.
+    pub nearest: IpAddr,
+}
+
+#[derive(Debug)]
+pub(super) enum Http {
     /// With the clock for its heads.
-    Http1(Wire, HeadClock),
-    Http2(Wire),
+    One(Wire, HeadClock),
+    Two(Wire),
 }
 
 /// How the connections of a listener begin.
 #[derive(Debug)]
 pub(super) struct Opening {
     tls: Option<Tls>,
+    proxies: Proxies,
     header_timeout: Duration,
     write_timeout: Duration,
     metrics: Metrics,
@@ -47,13 +57,19 @@ enum Spoken {
 
 impl Opening {
     pub(super) fn new(config: &ListenerConfig, metrics: Metrics) -> Self {
-        let ListenerConfig { tls, header_timeout, write_timeout, .. } = config;
-        Self { tls: tls.clone(), header_timeout: *header_timeout, write_timeout: *write_timeout, metrics }
+        let ListenerConfig { tls, proxies, header_timeout, write_timeout, .. } = config.clone();
+        Self { tls, proxies, header_timeout, write_timeout, metrics }
     }
 
     /// `None` if the client goes, takes too long, or has no handshake to offer.
-    pub(super) async fn open(&self, socket: TcpStream) -> Option<Opened> {
+    pub(super) async fn open(&self, mut socket: TcpStream, peer: SocketAddr) -> Option<Opened> {
         let deadline = Instant::now() + self.header_timeout;
+        let nearest = self.in_time(deadline, self.proxies.nearest(&mut socket, peer)).await?;
+        let http = self.http(socket, deadline).await?;
+        Some(Opened { http, nearest })
+    }
+
+    async fn http(&self, socket: TcpStream, deadline: Instant) -> Option<Http> {
         let Some(tls) = &self.tls else {
             let spoken = self.in_time(deadline, peeked(&socket)).await?;
             return Some(self.opened(spoken, Transport::Plain(self.unstuck(socket)), Vec::new()));
@@ -94,15 +110,15 @@ impl Opening {
         Unstuck::new(socket, self.write_timeout, self.metrics.clone())
     }
 
-    fn opened(&self, spoken: Spoken, transport: Transport, ahead: Vec<u8>) -> Opened {
+    fn opened(&self, spoken: Spoken, transport: Transport, ahead: Vec<u8>) -> Http {
         match spoken {
             Spoken::Http1 => {
                 let clock = HeadClock::new(self.header_timeout);
-                Opened::Http1(Wire::new(transport, ahead, Watch::Http1(clock.clone())), clock)
+                Http::One(Wire::new(transport, ahead, Watch::Http1(clock.clone())), clock)
             }
             Spoken::Http2 => {
                 let frames = Frames::new(self.header_timeout, self.metrics.clone());
-                Opened::Http2(Wire::new(transport, ahead, Watch::Http2(frames)))
+                Http::Two(Wire::new(transport, ahead, Watch::Http2(frames)))
             }
         }
     }

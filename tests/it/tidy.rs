@@ -45,6 +45,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["edge", "upstream"]),
     ("hyper_rustls", &["upstream"]),
     ("tokio_rustls", &["edge"]),
+    ("proxy_header", &["edge"]),
+    ("ipnet", &["config", "edge"]),
     ("sha2", &["auth"]),
     ("subtle", &["auth"]),
     ("prometheus", &["telemetry"]),

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SHORTEST, seconds, tls};
+use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SHORTEST, proxies, seconds, tls};
 use crate::config::reader::Section;
 use crate::config::settings::{AdminConfig, AllowedHosts, AllowedOrigins, HttpConfig, StreamsConfig};
 use crate::config::web;
@@ -81,6 +81,7 @@ pub(super) fn http(s: &mut Section<'_, '_>) -> HttpConfig {
              one of its own, so this is more than `limits.streams_max`. Each takes a file descriptor, so keep \
              it well below the limit of the process.",
         ),
+        proxies: proxies::proxies(s),
         tls: s.section("tls", tls::CLIENTS, tls::tls),
     }
 }

@@ -21,6 +21,7 @@ mod nodes;
 mod passage;
 mod passing;
 mod pinned;
+mod proxies;
 mod races;
 mod refusals;
 mod resuming;

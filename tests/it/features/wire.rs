@@ -284,3 +284,32 @@ async fn a_tls_connection_that_says_nothing_does_not_hold_up_the_end() {
     assert_eq!(gateway.stop().await, holdfast::lifecycle::Ending::Clean);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
+
+#[tokio::test]
+async fn streams_and_calls_over_http2_end_with_the_node_and_in_order() {
+    let hand = Hand::start().await;
+    let (certificates, gateway, url) = secure(&hand.upstream.url, &[("drain.timeout", "1s")]).await;
+    let mut client = Client::trusting(&url, certificates.client(&[&TLS13]), true);
+    client.initialize("2025-11-25").await;
+    let mut stream = Stream::new(client.get(None).await);
+    let server = hand.take("GET").await;
+    server.say(&step(1)).await;
+    assert_eq!(stream.message().await["params"]["progress"], 1);
+    let (asking, caller) = (call(3), client.clone());
+    let answered = async { caller.posted(&asking).await };
+    let ending = async {
+        let running = hand.take("tools/call").await;
+        let stopped = gateway.stop();
+        let finished = async {
+            sleep(Duration::from_millis(200)).await;
+            running.finish().await;
+        };
+        futures::join!(stopped, finished).0
+    };
+    let began = Instant::now();
+    let (reply, ending) = futures::join!(answered, ending);
+    assert!(reply.text.contains(r#""ok":true"#), "{}", reply.text);
+    assert!(stream.rest().await.is_empty(), "it ends");
+    assert_eq!(ending, holdfast::lifecycle::Ending::Clean);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
