@@ -14,7 +14,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::Watcher;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,8 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Protocols {
     http1: http1::Builder,
-    http2: http2::Builder<Streams>,
+    config: ListenerConfig,
+    tasks: Tasks,
     routes: Router,
     opening: Opening,
     proxies: Arc<Proxies>,
@@ -61,14 +62,6 @@ impl Protocols {
             .header_read_timeout(config.idle_timeout)
             .max_buf_size(config.header_bytes_max.max(8 * 1024))
             .max_headers(128);
-        let streams = Streams { tasks, write_timeout: config.write_timeout, metrics: metrics.clone() };
-        let mut http2 = http2::Builder::new(streams);
-        http2
-            .timer(TokioTimer::new())
-            .max_header_list_size(u32::try_from(config.header_bytes_max).unwrap_or(u32::MAX))
-            .max_concurrent_streams(256)
-            .max_pending_accept_reset_streams(32)
-            .keep_alive_interval(Duration::from_secs(20));
         let opening = Opening::new(config, metrics.clone());
         let proxies = Arc::new(config.proxies.clone());
         let head = (config.header_bytes_max, metrics.clone());
@@ -76,7 +69,7 @@ impl Protocols {
             .layer(from_fn_with_state(head, head_fits))
             .layer(from_fn_with_state(lifecycle.clone(), say_goodbye))
             .layer(from_fn(note_refusals));
-        Self { http1, http2, routes, opening, proxies, lifecycle, metrics }
+        Self { http1, config: config.clone(), tasks, routes, opening, proxies, lifecycle, metrics }
     }
 
     /// Serves until the client goes or says nothing, draining finds nothing more to answer, or `stopped` fires.
@@ -98,10 +91,44 @@ impl Protocols {
                 self.finish(Box::pin(watcher.watch(connection)), stopped, Some(clock)).await;
             }
             Http::Two(wire) => {
-                let connection = self.http2.serve_connection(TokioIo::new(wire), service);
-                self.finish(Box::pin(watcher.watch(connection)), stopped, None).await;
+                let ListenerConfig { write_timeout, idle_timeout, .. } = self.config;
+                let streams = Streams::new(self.tasks.clone(), write_timeout, self.metrics.clone());
+                let connection = self.http2(streams.clone()).serve_connection(TokioIo::new(wire), service);
+                // Told to go by draining, or because nothing is asked of it. The listener waits for it.
+                let graceful = GracefulShutdown::new();
+                let connection = graceful.watch(connection);
+                let told = async {
+                    tokio::select! {
+                        () = self.lifecycle.reached(Phase::Draining) => {}
+                        () = streams.idle(idle_timeout) => {}
+                    }
+                    // Who does not go by itself is not asked twice.
+                    tokio::select! {
+                        () = graceful.shutdown() => std::future::pending().await,
+                        () = streams.idle(write_timeout) => Ok(()),
+                    }
+                };
+                let served = async {
+                    tokio::select! {
+                        served = connection => served,
+                        never = told => never,
+                    }
+                };
+                self.finish(Box::pin(served), stopped, None).await;
+                drop(watcher);
             }
         }
+    }
+
+    fn http2(&self, streams: Streams) -> http2::Builder<Streams> {
+        let mut http2 = http2::Builder::new(streams);
+        http2
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(self.config.header_bytes_max).unwrap_or(u32::MAX))
+            .max_concurrent_streams(256)
+            .max_pending_accept_reset_streams(32)
+            .keep_alive_interval(Duration::from_secs(20));
+        http2
     }
 
     /// Not while draining: nobody waits for an answer.

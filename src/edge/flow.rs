@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 use hyper::rt::Executor;
+use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::domain::Limit;
@@ -34,20 +35,62 @@ impl Flow {
     }
 }
 
-/// Runs the streams of HTTP/2 connections, each with its time limit.
+/// Runs the streams of an HTTP/2 connection, each with its time limit.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
-    pub tasks: Tasks,
-    pub write_timeout: Duration,
-    pub metrics: Metrics,
+    tasks: Tasks,
+    write_timeout: Duration,
+    metrics: Metrics,
+    running: Arc<watch::Sender<usize>>,
+}
+
+impl Streams {
+    pub(super) fn new(tasks: Tasks, write_timeout: Duration, metrics: Metrics) -> Self {
+        Self { tasks, write_timeout, metrics, running: Arc::new(watch::Sender::new(0)) }
+    }
+
+    /// Returns once none has run for this long.
+    pub(super) async fn idle(&self, idle_timeout: Duration) {
+        let mut running = self.running.subscribe();
+        loop {
+            // The sender lives as long as `self`, so waiting can't fail.
+            let _ = running.wait_for(|running| *running == 0).await;
+            if tokio::time::timeout(idle_timeout, running.changed()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Counts down when its stream is over.
+struct Running(Arc<watch::Sender<usize>>);
+
+impl Running {
+    fn new(running: Arc<watch::Sender<usize>>) -> Self {
+        running.send_modify(|running| *running += 1);
+        Self(running)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.send_modify(|running| *running -= 1);
+    }
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
         let flow = Flow::default();
         let stream = Box::pin(FLOW.scope(flow.clone(), stream));
-        let Self { tasks, write_timeout, metrics } = self.clone();
-        tasks.spawn(Flowing { stream, flow, write_timeout, late: None, metrics });
+        let Self { tasks, write_timeout, metrics, running } = self.clone();
+        tasks.spawn(Flowing {
+            stream,
+            flow,
+            write_timeout,
+            late: None,
+            metrics,
+            _running: Running::new(running),
+        });
     }
 }
 
@@ -58,6 +101,7 @@ struct Flowing<F> {
     /// Exists only while a piece waits.
     late: Option<Pin<Box<Sleep>>>,
     metrics: Metrics,
+    _running: Running,
 }
 
 impl<F: Future<Output = ()>> Future for Flowing<F> {
@@ -159,7 +203,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_is_not_taken_ends_in_time_and_one_that_waits_for_its_feed_does_not() {
         let metrics = Metrics::new();
-        let streams = Streams { tasks: Tasks::new(), write_timeout: Duration::from_secs(1), metrics };
+        let streams = Streams::new(Tasks::new(), Duration::from_secs(1), metrics);
         let stuck = async {
             let mut body = in_pieces(Body::from("x"));
             let _ = body.frame().await;
@@ -178,5 +222,20 @@ mod tests {
         assert_eq!(streams.tasks.running(), 1);
         tokio::time::sleep(Duration::from_secs(3600)).await;
         assert_eq!(streams.tasks.running(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_is_what_has_run_nothing_for_the_whole_time() {
+        let streams = Streams::new(Tasks::new(), Duration::from_secs(1), Metrics::new());
+        let began = Instant::now();
+        let used = async {
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_secs(7)).await;
+                streams.execute(async {});
+            }
+            streams.execute(tokio::time::sleep(Duration::from_secs(60)));
+        };
+        futures::join!(streams.idle(Duration::from_secs(10)), used);
+        assert_eq!(began.elapsed().as_secs(), 3 * 7 + 60 + 10);
     }
 }

@@ -51,8 +51,8 @@ pub(super) fn http(s: &mut Section<'_, '_>) -> HttpConfig {
             "idle_timeout",
             seconds(75),
             SHORTEST..=HOUR,
-            "How long an HTTP/1.1 connection without a request is kept for the next one. It should be longer than \
-             what a proxy in front keeps connections for (often 60s), or its requests meet closed connections.",
+            "How long a connection without a request is kept for the next one. It should be longer than what a \
+             proxy in front keeps connections for (often 60s), or its requests over HTTP/1.1 meet closed connections.",
         ),
         body_bytes_max: s.bytes(
             "body_bytes_max",

@@ -292,3 +292,34 @@ async fn p8_an_http2_stream_of_which_nothing_is_taken_ends_and_its_neighbor_live
     let answered = |read: &[u8]| kinds(read).contains(&(1, 3));
     assert!(answered(socket.read_until(answered).await), "the connection lives on");
 }
+
+#[tokio::test]
+async fn p8_an_http2_connection_on_which_nothing_is_asked_is_told_to_go() {
+    let hand = Hand::start().await;
+    let settings = [("http.idle_timeout", "600ms"), ("http.write_timeout", "500ms")];
+    let gateway = Gateway::start(&hand.upstream.url, &settings).await;
+    let mut client = gateway.client();
+    client.initialize("2025-11-25").await;
+    let session = client.session.clone().unwrap();
+    let mut socket = Socket::send(&gateway.url, &http2_start()).await;
+    let health = http2_head("GET", "/health", &[]);
+    for number in 0..3 {
+        sleep(Duration::from_millis(400)).await;
+        let stream = number * 2 + 1;
+        socket.write(&frame(1, 5, stream, &health)).await.unwrap();
+        let answered = |read: &[u8]| kinds(read).contains(&(1, stream));
+        assert!(answered(socket.read_until(answered).await), "it is in use");
+    }
+    let headers = [("accept", "text/event-stream"), ("mcp-session-id", &*session)];
+    let get = [http2_start(), frame(1, 5, 1, &http2_head("GET", "/mcp", &headers))].concat();
+    let mut listening = Socket::send(&gateway.url, &get).await;
+    let began = Instant::now();
+    assert!(kinds(socket.read_until(|read| kinds(read).contains(&(7, 0))).await).contains(&(7, 0)));
+    socket.read_to_end().await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let server = hand.take("GET").await;
+    sleep(Duration::from_millis(1500)).await;
+    server.say(&step(1)).await;
+    let heard = listening.read_until(|read| kinds(read).iter().filter(|kind| **kind == (0, 1)).count() >= 2);
+    assert!(!kinds(heard.await).contains(&(7, 0)), "an open stream is in use");
+}
