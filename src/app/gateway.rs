@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::settings;
 use super::shared::Shared;
+use super::tls;
 use crate::auth::UnknownAlgorithm;
 use crate::config::{Config, DrainConfig};
 use crate::domain::{Entropy, InvalidId, NodeId};
@@ -34,6 +35,8 @@ const POLL: Duration = Duration::from_millis(20);
 pub enum StartError {
     #[error("the address is not usable")]
     Address(#[from] io::Error),
+    #[error("a certificate is not usable")]
+    Certificate(#[from] edge::TlsFault),
     #[error("a server's name or URL is not usable")]
     Name(#[from] InvalidId),
     #[error("an algorithm of an issuer's is not usable")]
@@ -61,14 +64,15 @@ impl Listeners {
     }
 
     /// A node that waits for its backends is alive and not ready.
-    pub(super) fn answer_probes(&self, config: &Config) -> io::Result<Waiting> {
+    pub(super) fn answer_probes(&self, config: &Config) -> Result<Waiting, StartError> {
         let twin = std::net::TcpListener::from(self.admin.as_fd().try_clone_to_owned()?);
         let twin = TcpListener::from_std(twin)?;
+        let listener = edge::ListenerConfig { tls: tls::operators(config)?, ..settings::listener(config) };
         let tasks = Tasks::new();
         let serving = edge::serve(
             twin,
             edge::waiting_routes(),
-            settings::listener(config),
+            listener,
             Lifecycle::new(),
             tasks.clone(),
             Metrics::new(),
@@ -132,6 +136,14 @@ impl Gateway {
     pub fn start(config: &Config, listeners: Listeners, shared: Shared) -> Result<Self, StartError> {
         let address = listeners.client_address()?;
         let admin_address = listeners.admin_address()?;
+        let admin_listener =
+            edge::ListenerConfig { tls: tls::operators(config)?, ..settings::listener(config) };
+        let listener = edge::ListenerConfig {
+            tls: tls::clients(config)?,
+            proxies: settings::proxies(config),
+            ..admin_listener.clone()
+        };
+        let scheme = if listener.tls.is_some() { "https" } else { "http" };
         let surroundings = Surroundings {
             node: NodeId::incarnate(&config.cluster.node_name),
             client: HttpClient::new(&settings::http_client(config))?,
@@ -143,22 +155,22 @@ impl Gateway {
         let Self { hub, lifecycle, tasks, .. } = &gateway;
         let metrics = hub.metrics().clone();
         let admins = edge::admin_routes(hub.clone(), lifecycle.clone(), admin_address.ip().is_loopback());
-        let listener = settings::listener(config);
         tasks.spawn(edge::serve(
             listeners.client,
             clients,
-            listener.clone(),
+            listener,
             lifecycle.clone(),
             tasks.clone(),
             metrics.clone(),
         ));
         // Probes and scrapes go on while the node drains; the stop token ends them.
         let admin_lifecycle = Lifecycle::new();
-        let serving = edge::serve(listeners.admin, admins, listener, admin_lifecycle, tasks.clone(), metrics);
+        let serving =
+            edge::serve(listeners.admin, admins, admin_listener, admin_lifecycle, tasks.clone(), metrics);
         tasks.spawn_until_stopped(serving);
         lifecycle.advance(Phase::Ready);
         for name in config.servers.keys() {
-            tracing::info!(server = name, url = %format_args!("http://{address}/servers/{name}/mcp"), "offering");
+            tracing::info!(server = name, url = %format_args!("{scheme}://{address}/servers/{name}/mcp"), "offering");
         }
         if config.servers.is_empty() {
             tracing::warn!(

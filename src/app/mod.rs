@@ -6,20 +6,23 @@ mod gateway;
 mod operate;
 mod settings;
 mod shared;
+mod tls;
 
 use std::future::Future;
 use std::pin::pin;
 use std::process::ExitCode;
 
 pub use crate::auth::mint as mint_token;
+pub use crate::telemetry::chain;
 pub use demo::{DemoOptions, demo};
 pub use gateway::{Gateway, Listeners, StartError, Surroundings};
-pub use operate::{Operation, operate};
+pub use operate::{Admin, Operation, operate};
 pub use shared::{Shared, Unusable};
+pub use tls::check_certificates;
 
 use crate::config::{AuthMode, Config};
 use crate::lifecycle::{Ending, shutdown_requested};
-use crate::telemetry::{self, chain};
+use crate::telemetry;
 
 /// `holdfast serve`: runs until SIGTERM or SIGINT. Exits with 0 if everything could end in order, 1 if
 /// it could not start, 3 if the end had to be forced.

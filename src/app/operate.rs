@@ -2,6 +2,7 @@
 //! JSON for scripts.
 #![expect(clippy::print_stdout, reason = "this is what the person asked for")]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +14,15 @@ use url::Url;
 
 use super::{fail, run};
 use crate::upstream::{HttpClient, HttpConfig};
+
+/// A node's admin listener.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Such as `http://127.0.0.1:4445`.
+    pub url: String,
+    /// Certificates in PEM, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+}
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -32,16 +42,17 @@ pub enum Operation {
 enum Failure {
     #[error("{0}: not a URL")]
     Url(String),
+    #[error("--ca-file can't be used")]
+    Roots(#[source] std::io::Error),
     #[error("no node answers at {0}: {1}")]
     Unreachable(String, String),
     #[error("{0}")]
     Refused(String),
 }
 
-/// Asks the node at `admin`, a URL such as `http://127.0.0.1:4445`; 0 if it did what was asked.
+/// Asks the node at `admin`; 0 if it did what was asked.
 #[must_use]
-pub fn operate(admin: &str, operation: Operation, json: bool) -> ExitCode {
-    let admin = admin.to_owned();
+pub fn operate(admin: Admin, operation: Operation, json: bool) -> ExitCode {
     run(async move {
         match ask(&admin, &operation).await {
             Ok(answer) if json => println!("{answer:#}"),
@@ -52,8 +63,8 @@ pub fn operate(admin: &str, operation: Operation, json: bool) -> ExitCode {
     })
 }
 
-async fn ask(admin: &str, operation: &Operation) -> Result<Value, Failure> {
-    let mut url = Url::parse(admin).map_err(|_| Failure::Url(admin.to_owned()))?;
+async fn ask(Admin { url: admin, ca_file }: &Admin, operation: &Operation) -> Result<Value, Failure> {
+    let mut url = Url::parse(admin).map_err(|_| Failure::Url(admin.clone()))?;
     let (method, path, body) = match operation {
         Operation::List { filter } => {
             url.query_pairs_mut().extend_pairs(filter);
@@ -76,16 +87,19 @@ async fn ask(admin: &str, operation: &Operation) -> Result<Value, Failure> {
         Operation::Nodes => (Method::GET, "/api/nodes".to_owned(), None),
     };
     url.set_path(&path);
-    let unreachable = |why: String| Failure::Unreachable(admin.to_owned(), why);
+    let unreachable = |why: String| Failure::Unreachable(admin.clone(), why);
     let request = Request::builder()
         .method(method)
         .uri(url.as_str())
         .header("content-type", "application/json")
         .body(Full::new(Bytes::from(body.map(|body| body.to_string()).unwrap_or_default())));
-    let request = request.map_err(|_| Failure::Url(admin.to_owned()))?;
+    let request = request.map_err(|_| Failure::Url(admin.clone()))?;
     let config =
         HttpConfig { connect_timeout: PATIENCE, idle_connections_max: 1, idle_connection_timeout: PATIENCE };
-    let client = HttpClient::new(&config).map_err(|error| unreachable(error.to_string()))?;
+    let client = match ca_file {
+        Some(file) => HttpClient::trusting(&config, file).map_err(Failure::Roots)?,
+        None => HttpClient::new(&config).map_err(|error| unreachable(error.to_string()))?,
+    };
     let answered = tokio::time::timeout(PATIENCE, async {
         let response = client.send(request).await.map_err(|error| unreachable(error.to_string()))?;
         let status = response.status();

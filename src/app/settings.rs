@@ -12,8 +12,8 @@ use crate::adapters::{nats, redis};
 use crate::auth::{self, Access, Authenticator, Offered, Token, ToolRule};
 use crate::config::{
     AccessConfig, AllowedHosts, AllowedOrigins, Answers, AuthMode, Bus, ClusterConfig, Config, Era,
-    IssuerConfig, KeysFrom, LogFormat, NatsConfig, RedisConfig, ServerConfig, SessionMode, State,
-    TokenConfig,
+    ForwardedHeader, IssuerConfig, KeysFrom, LogFormat, NatsConfig, ProxiesConfig, RedisConfig, ServerConfig,
+    SessionMode, State, TokenConfig,
 };
 use crate::domain::{InvalidId, NodeId, ServerName};
 use crate::hub::{
@@ -263,6 +263,17 @@ pub(super) fn authenticator(config: &Config, client: &HttpClient) -> Result<Auth
     Ok(Authenticator::bearer(tokens, issuers, offered, client)?)
 }
 
+/// Operators come without one in between.
+pub(super) fn proxies(config: &Config) -> edge::Proxies {
+    let ProxiesConfig { trusted, protocol, header } = config.http.proxies.clone();
+    let header = match header {
+        ForwardedHeader::None => edge::ForwardedHeader::None,
+        ForwardedHeader::XForwardedFor => edge::ForwardedHeader::XForwardedFor,
+        ForwardedHeader::Forwarded => edge::ForwardedHeader::Forwarded,
+    };
+    edge::Proxies { trusted, protocol, header }
+}
+
 pub(super) fn listener(config: &Config) -> edge::ListenerConfig {
     edge::ListenerConfig {
         header_bytes_max: config.http.header_bytes_max,
@@ -271,5 +282,7 @@ pub(super) fn listener(config: &Config) -> edge::ListenerConfig {
         write_timeout: config.http.write_timeout,
         connections_max: config.http.connections_max,
         goodbye: config.drain.timeout + Duration::from_secs(1),
+        tls: None,
+        proxies: edge::Proxies::default(),
     }
 }

@@ -112,6 +112,9 @@ pub(super) struct AdminOptions {
     /// The admin listener of any node.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4445", global = true)]
     pub admin: String,
+    /// Trust the PEM certificates of this file instead of the system's, for an https:// URL.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub ca_file: Option<PathBuf>,
     /// Answer in JSON.
     #[arg(long, global = true)]
     pub json: bool,

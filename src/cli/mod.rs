@@ -22,6 +22,10 @@ pub fn run() -> ExitCode {
         },
         Command::CheckConfig(options) => match load(&options) {
             Ok(config) => {
+                if let Err(fault) = app::check_certificates(&config) {
+                    complain(&app::chain(&fault).to_string());
+                    return ExitCode::from(2);
+                }
                 say(&format!(
                     "the configuration is good: {} server(s), listening on {}",
                     config.servers.len(),
@@ -47,17 +51,24 @@ pub fn run() -> ExitCode {
                 Some(SessionsCommand::End { id }) => Operation::End { id },
                 Some(SessionsCommand::CloseStreams { id }) => Operation::CloseStreams { id },
             };
-            app::operate(&admin.admin, operation, admin.json)
+            operate(admin, operation)
         }
         Command::Publish(args::PublishOptions { audience, method, params, admin }) => {
             let operation = Operation::Publish { audience: audience.json(), method, params };
-            app::operate(&admin.admin, operation, admin.json)
+            operate(admin, operation)
         }
-        Command::Nodes(admin) => app::operate(&admin.admin, Operation::Nodes, admin.json),
+        Command::Nodes(admin) => operate(admin, Operation::Nodes),
         Command::Demo(args::DemoOptions { once, listen, redis, nats }) => {
             app::demo(app::DemoOptions { listen, once, redis, nats })
         }
     }
+}
+
+fn operate(
+    args::AdminOptions { admin, ca_file, json }: args::AdminOptions,
+    operation: Operation,
+) -> ExitCode {
+    app::operate(app::Admin { url: admin, ca_file }, operation, json)
 }
 
 /// Every fault at once, where the person looks.

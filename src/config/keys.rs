@@ -5,7 +5,9 @@ mod auth;
 mod client;
 mod cluster;
 mod node;
+mod proxies;
 mod session;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use url::Url;
 
 use super::key_bytes::KeyBytes;
@@ -140,6 +141,7 @@ pub struct NatsConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdminConfig {
     pub listen: SocketAddr,
+    pub tls: Option<TlsFiles>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -153,6 +155,32 @@ pub struct HttpConfig {
     pub body_timeout: Duration,
     pub write_timeout: Duration,
     pub connections_max: usize,
+    pub proxies: ProxiesConfig,
+    pub tls: Option<TlsFiles>,
+}
+
+/// What stands in front.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxiesConfig {
+    pub trusted: Vec<IpNet>,
+    /// Their connections begin with a PROXY header.
+    pub protocol: bool,
+    pub header: ForwardedHeader,
+}
+
+/// In which header they say where a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    None,
+    XForwardedFor,
+    Forwarded,
+}
+
+/// A listener's certificate and its key, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
 }
 
 /// Which web pages may call.

@@ -12,6 +12,7 @@ pub enum Limit {
     SubscriptionsPerSession,
     SessionBytes,
     HeaderBytes,
+    HeaderTime,
     BodyBytes,
     Connections,
     SlowReader,
@@ -20,7 +21,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Sessions,
         Self::Streams,
         Self::StreamsPerSession,
@@ -29,6 +30,7 @@ impl Limit {
         Self::SubscriptionsPerSession,
         Self::SessionBytes,
         Self::HeaderBytes,
+        Self::HeaderTime,
         Self::BodyBytes,
         Self::Connections,
         Self::SlowReader,
@@ -48,6 +50,7 @@ impl Limit {
             Self::SubscriptionsPerSession => "limits.subscriptions_per_session_max",
             Self::SessionBytes => "limits.session_bytes_max",
             Self::HeaderBytes => "http.header_bytes_max",
+            Self::HeaderTime => "http.header_timeout",
             Self::BodyBytes => "http.body_bytes_max",
             Self::Connections => "http.connections_max",
             Self::SlowReader => "streams.buffer_events_max",

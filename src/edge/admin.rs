@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::origin;
 use crate::domain::{Binding, Principal, RunningRecord, ServerName, Session, SessionId, Transport};
 use crate::hub::{Audience, Error, Hub, Inspected, Published, Query, SeenStream};
 use crate::lifecycle::Lifecycle;
@@ -23,11 +24,7 @@ type Shared = State<(Hub, Lifecycle)>;
 /// A page of a site that a person visits must not reach it through the person's browser: the host has
 /// to be this machine (DNS rebinding), and what changes something has to be JSON (preflight).
 pub(super) async fn guard(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let local = name == "localhost"
-        || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if !local || request.headers().contains_key(header::ORIGIN) {
+    if !origin::is_addressed_to_this_machine(&request) || request.headers().contains_key(header::ORIGIN) {
         return refuse(StatusCode::FORBIDDEN, "the admin API answers this machine's own tools only");
     }
     next.run(request).await

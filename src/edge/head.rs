@@ -27,6 +27,10 @@ impl HeadClock {
         self.began().get_or_insert_with(Instant::now);
     }
 
+    pub(super) fn is_in_head(&self) -> bool {
+        self.began().is_some()
+    }
+
     fn began(&self) -> MutexGuard<'_, Option<Instant>> {
         self.began.lock().expect("no panic while holding it")
     }

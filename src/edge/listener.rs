@@ -11,18 +11,24 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::connection::Protocols;
+use super::proxies::Proxies;
+use super::tls::Tls;
 use crate::domain::Limit;
 use crate::lifecycle::{Lifecycle, Phase, Tasks};
 use crate::telemetry::Metrics;
 
-/// Limits of connections.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What is asked of connections.
+#[derive(Debug, Clone)]
 pub struct ListenerConfig {
     pub header_bytes_max: usize,
     pub header_timeout: Duration,
     pub idle_timeout: Duration,
     pub write_timeout: Duration,
     pub connections_max: usize,
+    /// Without it, connections are plain.
+    pub tls: Option<Tls>,
+    /// What stands in between.
+    pub proxies: Proxies,
     /// How long connections may take to end once told to.
     pub goodbye: Duration,
 }
@@ -37,15 +43,19 @@ pub async fn serve(
     tasks: Tasks,
     metrics: Metrics,
 ) {
-    let protocols = Arc::new(Protocols::new(&config, routes, lifecycle.clone(), metrics.clone()));
+    let protocols =
+        Arc::new(Protocols::new(&config, routes, lifecycle.clone(), tasks.clone(), metrics.clone()));
     let places = Arc::new(Semaphore::new(config.connections_max));
     let graceful = GracefulShutdown::new();
+    if let Some(tls) = &config.tls {
+        tasks.spawn_until_stopped(tls.clone().renew());
+    }
     let draining = lifecycle.reached(Phase::Draining);
     tokio::pin!(draining);
     loop {
-        let socket = tokio::select! {
+        let (socket, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => socket,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     rest(&error).await;
                     continue;
@@ -55,7 +65,10 @@ pub async fn serve(
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
             metrics.limit_hit(Limit::Connections);
-            tasks.spawn(turn_away(socket));
+            // Over TLS nothing could be said without the work of a handshake.
+            if config.tls.is_none() {
+                tasks.spawn(turn_away(socket));
+            }
             continue;
         };
         // Events are small and wait for nobody.
@@ -63,7 +76,7 @@ pub async fn serve(
         let (protocols, watcher, stopped) = (protocols.clone(), graceful.watcher(), tasks.stopped());
         let open = metrics.connection();
         tasks.spawn(async move {
-            protocols.serve(socket, watcher, stopped).await;
+            protocols.serve(socket, peer, watcher, stopped).await;
             drop((place, open));
         });
     }

@@ -5,17 +5,23 @@ mod admin;
 mod authenticate;
 mod connection;
 mod error;
+mod flow;
+mod frames;
 mod head;
 mod health;
 mod http_sse;
 mod listener;
 mod metadata;
+mod opening;
 mod origin;
+mod proxies;
 mod request;
 mod response;
 mod stateless;
 mod streamable;
 mod stuck;
+mod tls;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +33,8 @@ use axum::{Extension, Router};
 
 pub use listener::{ListenerConfig, serve};
 pub use origin::{Hosts, Origins, Policy};
+pub use proxies::{ForwardedHeader, Proxies};
+pub use tls::{PemFile, Tls, TlsConfig, TlsFault};
 
 use crate::auth::{Authenticator, Identity};
 use crate::hub::Hub;

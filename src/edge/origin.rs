@@ -119,6 +119,11 @@ fn host(request: &Request) -> Option<Option<Cow<'_, str>>> {
     (more.is_none() && (named.is_some() || request.version() <= Version::HTTP_10)).then_some(named)
 }
 
+/// By a name that no page of another site can have (DNS rebinding).
+pub(super) fn is_addressed_to_this_machine(request: &Request) -> bool {
+    host(request).flatten().is_some_and(|host| is_loopback(without_port(&host.to_ascii_lowercase())))
+}
+
 fn names(allowed: &str, host: &str) -> bool {
     allowed == host || allowed == without_port(host)
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::head::HeadClock;
 use crate::domain::Limit;
 use crate::telemetry::Metrics;
 
@@ -20,13 +19,12 @@ pub(super) struct Unstuck<S> {
     socket: S,
     timeout: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
-    clock: HeadClock,
     metrics: Metrics,
 }
 
 impl<S> Unstuck<S> {
-    pub(super) const fn new(socket: S, timeout: Duration, clock: HeadClock, metrics: Metrics) -> Self {
-        Self { socket, timeout, waiting: None, clock, metrics }
+    pub(super) const fn new(socket: S, timeout: Duration, metrics: Metrics) -> Self {
+        Self { socket, timeout, waiting: None, metrics }
     }
 
     fn watch<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -53,12 +51,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Unstuck<S> {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = into.filled().len();
-        let polled = Pin::new(&mut self.socket).poll_read(context, into);
-        if into.filled().len() > before {
-            self.clock.heard();
-        }
-        polled
+        Pin::new(&mut self.socket).poll_read(context, into)
     }
 }
 

@@ -6,5 +6,5 @@ mod signal;
 mod tasks;
 
 pub use phase::{Lifecycle, Phase};
-pub use signal::shutdown_requested;
+pub use signal::{Hangups, shutdown_requested};
 pub use tasks::{Ending, Tasks};

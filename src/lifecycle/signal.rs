@@ -1,8 +1,8 @@
-//! The signals that ask the process to end.
+//! The signals that ask the process to end, and the one that asks it to look at its files again.
 
 use std::io;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Resolves at SIGTERM or SIGINT, with the signal's name.
 ///
@@ -17,4 +17,23 @@ pub fn shutdown_requested() -> io::Result<impl Future<Output = &'static str>> {
             _ = interrupt.recv() => "SIGINT",
         }
     })
+}
+
+/// SIGHUPs. Once somebody listens for them they no longer end the process.
+#[derive(Debug)]
+pub struct Hangups(Option<Signal>);
+
+impl Hangups {
+    /// Where the handler can't be installed, none is ever heard.
+    #[must_use]
+    pub fn heard() -> Self {
+        Self(signal(SignalKind::hangup()).ok())
+    }
+
+    pub async fn next(&mut self) {
+        match &mut self.0 {
+            Some(signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
+        }
+    }
 }

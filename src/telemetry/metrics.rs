@@ -69,6 +69,7 @@ struct Inner {
     upstream_sessions_lost: IntCounter,
     answers_dropped: IntCounter,
     limit_hits: IntCounterVec,
+    tls_handshakes_failed: IntCounter,
     requests_refused: IntCounterVec,
     believed: Believed,
 }
@@ -182,6 +183,10 @@ impl Metrics {
                 "Answers and notifications of clients that nobody awaited any more.",
             ),
             limit_hits: counters("holdfast_limit_hits_total", "How often a bound was reached.", "limit"),
+            tls_handshakes_failed: counter(
+                "holdfast_tls_handshakes_failed_total",
+                "Connections of clients that ended before their TLS handshake did.",
+            ),
             requests_refused: counters(
                 "holdfast_requests_refused_total",
                 "HTTP requests refused, by status.",
@@ -356,6 +361,10 @@ impl Metrics {
 
     pub fn limit_hit(&self, limit: Limit) {
         self.inner.limit_hits.with_label_values(&[limit.key()]).inc();
+    }
+
+    pub fn handshake_failed(&self) {
+        self.inner.tls_handshakes_failed.inc();
     }
 
     pub fn refused(&self, status: u16) {

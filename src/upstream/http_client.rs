@@ -3,6 +3,7 @@
 //! configuration only.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ use hyper_rustls::ConfigBuilderExt as _;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 
 use super::connector::Connector;
 use super::http2::{Http2, Offered};
@@ -64,12 +67,30 @@ impl HttpClient {
     /// # Errors
     /// If TLS can't be set up.
     pub fn new(config: &Config) -> std::io::Result<Self> {
+        Self::with(config, &tls()?)
+    }
+
+    /// Trusts what the certificates of a file have signed, and nothing else.
+    ///
+    /// # Errors
+    /// If the file can't be read or has none.
+    pub fn trusting(config: &Config, file: &Path) -> std::io::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(file).map_err(std::io::Error::other)? {
+            roots.add(certificate.map_err(std::io::Error::other)?).map_err(std::io::Error::other)?;
+        }
+        if roots.is_empty() {
+            return Err(std::io::Error::other("it has no certificate in PEM"));
+        }
+        Self::with(config, &builder()?.with_root_certificates(roots).with_no_client_auth())
+    }
+
+    fn with(config: &Config, tls: &ClientConfig) -> std::io::Result<Self> {
         let mut tcp = HttpConnector::new();
         tcp.set_connect_timeout(Some(config.connect_timeout));
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(30)));
         tcp.enforce_http(false);
-        let tls = tls()?;
         let https =
             || hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
         let http1 = https().enable_http1().wrap_connector(tcp.clone());
@@ -116,18 +137,19 @@ fn is_https(uri: &Uri) -> bool {
     uri.scheme() == Some(&http::uri::Scheme::HTTPS)
 }
 
+fn builder() -> std::io::Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(std::io::Error::other)
+}
+
 /// Without any roots only upstreams behind TLS are out of reach.
 fn tls() -> std::io::Result<ClientConfig> {
-    let config = || {
-        ClientConfig::builder_with_provider(std::sync::Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(std::io::Error::other)
-    };
-    let rooted = match config()?.with_native_roots() {
+    let rooted = match builder()?.with_native_roots() {
         Ok(rooted) => rooted,
         Err(error) => {
             tracing::warn!(%error, "the system has no trusted root certificates: https:// upstreams can't be verified");
-            config()?.with_root_certificates(RootCertStore::empty())
+            builder()?.with_root_certificates(RootCertStore::empty())
         }
     };
     Ok(rooted.with_no_client_auth())

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SHORTEST, seconds};
+use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SHORTEST, proxies, seconds, tls};
 use crate::config::reader::Section;
 use crate::config::settings::{AdminConfig, AllowedHosts, AllowedOrigins, HttpConfig, StreamsConfig};
 use crate::config::web;
@@ -23,7 +23,7 @@ pub(super) fn admin(s: &mut Section<'_, '_>) -> AdminConfig {
             "other machines can reach this address; set admin.expose to `on` if they should",
         );
     }
-    AdminConfig { listen }
+    AdminConfig { listen, tls: s.section("tls", tls::OPERATORS, tls::tls) }
 }
 
 pub(super) const HTTP: &str = "What is accepted from clients, before any MCP is looked at.";
@@ -44,14 +44,15 @@ pub(super) fn http(s: &mut Section<'_, '_>) -> HttpConfig {
             seconds(10),
             SHORTEST..=5 * MINUTE,
             "Time until the head of a request is there, from its first byte, and from the opening of a connection \
-             to that byte. Slower connections are closed, so that nobody can keep them open for nothing.",
+             to that byte, with its TLS handshake. Slower connections are closed, so that nobody can keep them \
+             open for nothing. Over HTTP/2 it holds for every frame but those of bodies.",
         ),
         idle_timeout: s.duration(
             "idle_timeout",
             seconds(75),
             SHORTEST..=HOUR,
-            "How long an HTTP/1.1 connection without a request is kept for the next one. It should be longer than \
-             what a proxy in front keeps connections for (often 60s), or its requests meet closed connections.",
+            "How long a connection without a request is kept for the next one. It should be longer than what a \
+             proxy in front keeps connections for (often 60s), or its requests over HTTP/1.1 meet closed connections.",
         ),
         body_bytes_max: s.bytes(
             "body_bytes_max",
@@ -69,17 +70,19 @@ pub(super) fn http(s: &mut Section<'_, '_>) -> HttpConfig {
             "write_timeout",
             seconds(30),
             SHORTEST..=10 * MINUTE,
-            "How long a client may take nothing of what is sent to it before its connection is closed. A \
-             stream that ends this way can be resumed.",
+            "How long a client may take nothing of what is sent to it before its connection is closed; over \
+             HTTP/2, where it may take nothing of one stream, that stream. One that ends this way can be resumed.",
         ),
         connections_max: s.count(
             "connections_max",
             19_000,
             1..=1_000_000,
-            "Open client connections. Further ones are answered with 503. Over HTTP/1.1 each open stream has \
+            "Open client connections. Further ones are answered with 503, and over TLS closed. Over HTTP/1.1 each open stream has \
              one of its own, so this is more than `limits.streams_max`. Each takes a file descriptor, so keep \
              it well below the limit of the process.",
         ),
+        proxies: proxies::proxies(s),
+        tls: s.section("tls", tls::CLIENTS, tls::tls),
     }
 }
 

@@ -57,6 +57,15 @@ fn what_does_not_fit_together() {
         assert_eq!(faults(file), [format!("holdfast.yaml:{expected}")]);
     }
     check(
+        "http:\n  proxy_protocol: on",
+        "2:19: http.proxy_protocol: nobody is asked for it: http.trusted_proxies has none",
+    );
+    check(
+        "http:\n  trusted_proxies: [10.0.0.0/8, 192.0.2.7, fd00::/8, 10.1.2.3/8]",
+        "2:54: http.trusted_proxies: `10.1.2.3/8` has bits beyond its prefix; wanted: list, such as \
+         `10.0.0.0/8`, `192.0.2.7` or `fd00::/8`",
+    );
+    check(
         "admin:\n  listen: 0.0.0.0:4445",
         "2:11: admin.listen: other machines can reach this address; set admin.expose to `on` if they should",
     );

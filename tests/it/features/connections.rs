@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::harness::{Gateway, Hand, Socket, Upstream, call, json, wait_until};
 
-const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+pub(super) const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 async fn plain(settings: &[(&'static str, &str)]) -> (Upstream, Gateway) {
     let upstream = Upstream::start(|asked| json(asked, &value!({ "ok": true }))).await;
@@ -140,38 +140,33 @@ async fn l27_a_version_that_is_no_text_or_comes_twice_is_bad() {
     assert_eq!(client.posted(&call(2)).await.status, 200, "the session is still there");
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// HPACK without its tables: a name and its value.
-fn field(name: &str, value: &str) -> Vec<u8> {
+pub(super) fn field(name: &str, value: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     [vec![0], text(name), text(value)].concat()
 }
 
-fn http2_head(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn http2_head(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let own = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "localhost")];
     own.iter().chain(more).flat_map(|(name, value)| field(name, value)).collect()
 }
 
-fn http2_start() -> Vec<u8> {
+pub(super) fn http2_start() -> Vec<u8> {
     [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p8_floods_over_http2_end_their_connection_and_nobody_elses() {
-    let (upstream, gateway) = plain(&[]).await;
-    let mut honest = gateway.client();
-    honest.initialize("2025-11-25").await;
-    let asked = upstream.asked().len();
+/// Each with its name: what a client may send to exhaust a server.
+pub(super) fn floods(session: &str) -> Vec<(&'static str, Vec<u8>)> {
     let get = http2_head("GET", "/health", &[]);
-    let session = honest.session.clone().unwrap();
     let post = http2_head(
         "POST",
         "/mcp",
-        &[("accept", "*/*"), ("content-type", "application/json"), ("mcp-session-id", &session)],
+        &[("accept", "*/*"), ("content-type", "application/json"), ("mcp-session-id", session)],
     );
     let body = call(7).to_string();
     let many = |flood: &dyn Fn(u32) -> Vec<u8>, count: u32| -> Vec<u8> {
@@ -180,7 +175,7 @@ async fn p8_floods_over_http2_end_their_connection_and_nobody_elses() {
     let cancel = |stream| frame(3, 0, stream, &8_u32.to_be_bytes());
     let mut trailing = get.clone();
     trailing.extend(field("x", "y"));
-    let floods = [
+    vec![
         ("resets", many(&|stream| [frame(1, 5, stream, &get), cancel(stream)].concat(), 20_000)),
         (
             "posts that are reset",
@@ -203,8 +198,16 @@ async fn p8_floods_over_http2_end_their_connection_and_nobody_elses() {
         ("streams that never end", many(&|stream| frame(1, 4, stream, &post), 5_000)),
         ("windows", many(&|_| frame(8, 0, 0, &[0x7f, 0xff, 0xff, 0xff]), 10)),
         ("no sense", many(&|stream| frame(0x50, 0xff, stream, b"?"), 50_000)),
-    ];
-    for (name, flood) in floods {
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p8_floods_over_http2_end_their_connection_and_nobody_elses() {
+    let (upstream, gateway) = plain(&[]).await;
+    let mut honest = gateway.client();
+    honest.initialize("2025-11-25").await;
+    let asked = upstream.asked().len();
+    for (name, flood) in floods(honest.session.as_deref().unwrap()) {
         let mut socket = Socket::send(&gateway.url, &[http2_start(), flood].concat()).await;
         let _ = tokio::time::timeout(Duration::from_millis(300), socket.read_to_end()).await;
         let reply = tokio::time::timeout(Duration::from_secs(5), honest.posted(&call(1))).await;

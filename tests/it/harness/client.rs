@@ -8,16 +8,19 @@ use holdfast::protocol::sse::{Decoder, Event};
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Hyper;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::crypto::ring::default_provider;
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone)]
 pub(crate) struct Client {
-    http: Hyper<HttpConnector, Full<Bytes>>,
+    http: Hyper<HttpsConnector<HttpConnector>, Full<Bytes>>,
     pub base: String,
     pub session: Option<String>,
     pub version: Option<String>,
@@ -52,7 +55,18 @@ pub(crate) const POST: [(&str, &str); 2] =
 
 impl Client {
     pub(crate) fn new(base: &str) -> Self {
-        let http = Hyper::builder(TokioExecutor::new()).build_http();
+        let nobody = ClientConfig::builder_with_provider(std::sync::Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let nobody = nobody.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+        Self::trusting(base, nobody, false)
+    }
+
+    /// Over TLS if `base` says so, with HTTP/2 where it is offered and taken.
+    pub(crate) fn trusting(base: &str, tls: ClientConfig, http2: bool) -> Self {
+        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        let https = if http2 { https.enable_http2().build() } else { https.build() };
+        let http = Hyper::builder(TokioExecutor::new()).build(https);
         Self { http, base: base.to_owned(), session: None, version: None, token: None }
     }
 

@@ -1,6 +1,7 @@
 //! Nodes in this process, upstreams that do as they are told, and a client that shows what came over
 //! the wire.
 
+mod certificates;
 mod client;
 mod faults;
 mod hand;
@@ -18,6 +19,7 @@ use holdfast::config::{self, Overrides};
 use holdfast::hub::Hub;
 use holdfast::lifecycle::Ending;
 
+pub(crate) use certificates::Certificates;
 pub(crate) use client::{Client, POST, Reply, Stream, initialize, read, request};
 pub(crate) use faults::{Faults, faulty};
 pub(crate) use hand::{Hand, Written, call, step, steps};

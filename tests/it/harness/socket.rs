@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An HTTP/1.1 connection with one request on it. Dropping it cuts it.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
+/// A connection with one request on it. Dropping it cuts it.
 pub(crate) struct Socket {
-    stream: TcpStream,
+    stream: Box<dyn Duplex>,
     read: Vec<u8>,
 }
 
@@ -34,12 +38,33 @@ impl Socket {
     }
 
     async fn over(socket: TcpSocket, base: &str, bytes: &[u8]) -> Self {
-        let address = base.trim_start_matches("http://").parse().unwrap();
-        let mut stream = socket.connect(address).await.unwrap();
-        stream.set_nodelay(true).unwrap();
+        let mut stream = connected(socket, base).await;
         // A peer that has seen enough may close before everything is written.
         let _ = tokio::time::timeout(PATIENCE, stream.write_all(bytes)).await.expect("written in time");
-        Self { stream, read: Vec::new() }
+        Self { stream: Box::new(stream), read: Vec::new() }
+    }
+
+    /// The same behind TLS.
+    pub(crate) async fn secure(base: &str, tls: &TlsConnector, bytes: &[u8]) -> Self {
+        Self::securely(TcpSocket::new_v4().unwrap(), base, tls, bytes).await
+    }
+
+    pub(crate) async fn securely_narrow(base: &str, tls: &TlsConnector, bytes: &[u8]) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(128 << 10).unwrap();
+        Self::securely(socket, base, tls, bytes).await
+    }
+
+    async fn securely(socket: TcpSocket, base: &str, tls: &TlsConnector, bytes: &[u8]) -> Self {
+        let stream = connected(socket, base).await;
+        let handshake = tls.connect("localhost".try_into().unwrap(), stream);
+        let mut stream = tokio::time::timeout(PATIENCE, handshake).await.expect("in time").unwrap();
+        let writing = async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        };
+        let _ = tokio::time::timeout(PATIENCE, writing).await.expect("written in time");
+        Self { stream: Box::new(stream), read: Vec::new() }
     }
 
     pub(crate) async fn request(
@@ -60,7 +85,8 @@ impl Socket {
     }
 
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(bytes).await
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
     /// Reads until `enough` says so of what is there, or the peer closes.
@@ -95,6 +121,13 @@ impl Socket {
         let read = self.read_until(done).await;
         parse(read).map_or(Heard { status: 0, body: Vec::new() }, |(heard, _)| heard)
     }
+}
+
+async fn connected(socket: TcpSocket, base: &str) -> TcpStream {
+    let address = base.trim_start_matches("http://").trim_start_matches("https://").parse().unwrap();
+    let stream = socket.connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
 }
 
 /// Status and body so far, and whether that is all; `None` before the head is complete.
