@@ -192,6 +192,7 @@ impl Gateway {
             bus: shared.bus,
             relays,
             servers,
+            limits: settings::limits(config),
             metrics,
             tasks: tasks.clone(),
             entropy,

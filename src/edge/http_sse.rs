@@ -79,7 +79,7 @@ async fn handle_post(
         refuse_with(edge, codes::SERVER, "the query needs sessionId, as the endpoint event gave it")
     })?;
     let caller = caller(who, request.headers());
-    let body = messages(edge, request).await?;
+    let body = messages(edge, &caller.principal, request).await?;
     let found = edge.hub.session_of(&server, &caller, &id, Transport::HttpSse).await;
     let live = found.map_err(|error| failed(edge, &error, None))?;
     let first = body.messages().first().cloned();

@@ -8,6 +8,7 @@ mod error;
 mod head;
 mod health;
 mod http_sse;
+mod limits;
 mod listener;
 mod origin;
 mod request;
@@ -76,6 +77,7 @@ pub fn client_routes(hub: Hub, lifecycle: Lifecycle, config: Config) -> Router {
             .route(&format!("{base}/message"), post(http_sse::post))
             .route(&format!("{base}/message/"), post(http_sse::post));
     }
+    let routes = routes.route_layer(from_fn_with_state(edge.clone(), limits::admit));
     let routes = routes.route_layer(from_fn_with_state(edge.clone(), authenticate::authenticate));
     let mut routes = routes.route("/health", get(health::health));
     let prefix = edge.config.prefix.clone();

@@ -41,8 +41,8 @@ async fn handle_post(
     let headers = request.headers().clone();
     let wanted = if server.answers == AnswerPolicy::Json { Accepts::Json } else { Accepts::Both };
     accepts(edge, &headers, wanted)?;
-    let body = messages(edge, request).await?;
     let caller = caller(who, &headers);
+    let body = messages(edge, &caller.principal, request).await?;
     match body {
         Messages::One(message) => {
             let era = era::classify(&message, header_whole(&headers, VERSION).as_deref());

@@ -68,6 +68,7 @@ struct Inner {
     answers_dropped: IntCounter,
     limit_hits: IntCounterVec,
     requests_refused: IntCounterVec,
+    principals: IntGauge,
 }
 
 impl Metrics {
@@ -179,6 +180,7 @@ impl Metrics {
                 "Answers and notifications of clients that nobody awaited any more.",
             ),
             limit_hits: counters("holdfast_limit_hits_total", "How often a bound was reached.", "limit"),
+            principals: gauge("holdfast_principals", "Principals whose use of a limit is remembered here."),
             requests_refused: counters(
                 "holdfast_requests_refused_total",
                 "HTTP requests refused, by status.",
@@ -346,6 +348,10 @@ impl Metrics {
 
     pub fn limit_hit(&self, limit: Limit) {
         self.inner.limit_hits.with_label_values(&[limit.key()]).inc();
+    }
+
+    pub fn principals(&self, known: usize) {
+        self.inner.principals.set(i64::try_from(known).unwrap_or(i64::MAX));
     }
 
     pub fn refused(&self, status: u16) {
