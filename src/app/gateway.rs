@@ -14,7 +14,7 @@ use super::shared::Shared;
 use crate::config::{Config, DrainConfig};
 use crate::domain::{Entropy, InvalidId, NodeId};
 use crate::edge;
-use crate::hub::{Hub, Parts, Relays};
+use crate::hub::{Hub, Parts, Rates, Relays};
 use crate::lifecycle::{Ending, Lifecycle, Phase, Tasks};
 use crate::telemetry::Metrics;
 use crate::upstream::HttpClient;
@@ -193,6 +193,7 @@ impl Gateway {
             relays,
             servers,
             limits: settings::limits(config),
+            rates: config.limits.shared.then(|| Rates::new(shared.rates, config.limits.shared_timeout)),
             metrics,
             tasks: tasks.clone(),
             entropy,

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::settings;
-use crate::adapters::memory::{MemoryBus, MemorySessionStore};
+use crate::adapters::memory::{MemoryBus, MemoryRates, MemorySessionStore};
 use crate::adapters::nats::{self, NatsBus};
 use crate::adapters::redis::{self, RedisSessionStore};
 use crate::config::{self, Config};
-use crate::ports::{Bus, SessionStore};
+use crate::ports::{Bus, RateLimits, SessionStore};
 
 /// Messages that may wait for a node of this process.
 const INBOX_MAX: usize = 4096;
@@ -22,6 +22,7 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 pub struct Shared {
     pub store: Arc<dyn SessionStore>,
     pub bus: Arc<dyn Bus>,
+    pub rates: Arc<dyn RateLimits>,
 }
 
 /// A backend that can't be used as configured: waiting would not help.
@@ -52,6 +53,7 @@ impl Shared {
         Self {
             store: Arc::new(MemorySessionStore::new(settings::bounds(config))),
             bus: Arc::new(MemoryBus::new(INBOX_MAX)),
+            rates: Arc::new(MemoryRates::default()),
         }
     }
 
@@ -65,18 +67,19 @@ impl Shared {
                 "state is shared and bus is not: this must be the only node, or others' streams wait for ever"
             );
         }
-        let store = patiently(|| store(config)).await?;
+        let (store, rates) = patiently(|| state(config)).await?;
         let bus = patiently(|| bus(config)).await?;
-        Ok(Self { store, bus })
+        Ok(Self { store, bus, rates })
     }
 }
 
-async fn store(config: &Config) -> Result<Arc<dyn SessionStore>, Unusable> {
+async fn state(config: &Config) -> Result<(Arc<dyn SessionStore>, Arc<dyn RateLimits>), Unusable> {
     let bounds = settings::bounds(config);
-    Ok(match settings::redis(config) {
-        Some(redis) => Arc::new(RedisSessionStore::connect(&redis, bounds).await?),
-        None => Arc::new(MemorySessionStore::new(bounds)),
-    })
+    let Some(redis) = settings::redis(config) else {
+        return Ok((Arc::new(MemorySessionStore::new(bounds)), Arc::new(MemoryRates::default())));
+    };
+    let redis = Arc::new(RedisSessionStore::connect(&redis, bounds).await?);
+    Ok((redis.clone(), redis))
 }
 
 async fn bus(config: &Config) -> Result<Arc<dyn Bus>, Unusable> {

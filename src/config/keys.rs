@@ -102,7 +102,7 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
         s.fault(&["drain.notice", "drain.timeout"], "drain.notice leaves nothing of drain.timeout");
     }
     check_auth(s, &config);
-    limits::check_bytes(s, &config);
+    limits::check_all(s, &config);
     config.default_server = default_server(s, named, &config.servers);
     config
 }

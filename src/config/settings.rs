@@ -168,6 +168,9 @@ pub struct LimitsConfig {
     /// Of all principals together, on a node.
     pub total: UseConfig,
     pub principal: PrincipalConfig,
+    /// `principal.requests_per_second` is of all nodes together.
+    pub shared: bool,
+    pub shared_timeout: Duration,
 }
 
 /// What may be used in a time, and at once; `None`: as much as anybody likes.

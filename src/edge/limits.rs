@@ -23,7 +23,7 @@ pub(super) async fn admit(
     request: Request,
     next: Next,
 ) -> Response {
-    match edge.hub.admit(&principal, 1) {
+    match edge.hub.admit(&principal, 1).await {
         Ok(()) => next.run(request).await,
         Err(error) => failed(&edge, &error, None),
     }

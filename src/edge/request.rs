@@ -102,7 +102,7 @@ pub(super) async fn messages(
     // Each message of a batch is a request to its principal; one came with the head.
     let more = body.messages().len().saturating_sub(1);
     if more > 0 {
-        let admitted = edge.hub.admit(principal, more);
+        let admitted = edge.hub.admit(principal, more).await;
         admitted.map_err(|error| failed(edge, &error, body.messages().first()))?;
     }
     Ok(body)

@@ -17,15 +17,6 @@ const LOOKED_AT: usize = 4096;
 const ASKED_FOR: usize = 64;
 
 impl Hub {
-    /// Counts requests of a principal, all or none.
-    ///
-    /// # Errors
-    /// [`Error::Exceeded`].
-    pub fn admit(&self, principal: &Principal, requests: usize) -> Result<(), Error> {
-        let admitted = self.inner.limits.requests(principal, requests as u64);
-        admitted.map_err(|exceeded| self.exceeded(exceeded))
-    }
-
     /// Counts a body of a principal, of which `announced` bytes are said to come.
     ///
     /// # Errors

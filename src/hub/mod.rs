@@ -26,6 +26,7 @@ mod outlet;
 mod passing;
 mod post;
 mod pump;
+mod rates;
 mod registry;
 mod relay;
 mod reopen;
@@ -53,6 +54,7 @@ pub use operate::{Audience, Inspected, Published, Query, SeenStream};
 pub use outlet::Buffer;
 pub use passing::PassingBody;
 pub use post::{Form, Reply};
+pub use rates::Rates;
 pub use relay::Relays;
 pub use server::{AnswerPolicy, Server, Servers, SessionPolicy};
 
@@ -152,6 +154,8 @@ struct Inner {
     hints_looked_ms: AtomicU64,
     servers: Servers,
     limits: Limits,
+    /// What of them all nodes keep together.
+    rates: Option<Rates>,
     /// The sessions that count for their principals.
     opened: limits::Opened,
     metrics: Metrics,
@@ -180,6 +184,8 @@ pub struct Parts {
     pub relays: Relays,
     pub servers: Servers,
     pub limits: Limits,
+    /// If nodes share them.
+    pub rates: Option<Rates>,
     pub metrics: Metrics,
     pub tasks: Tasks,
     /// Where session and stream ids come from.
@@ -205,6 +211,7 @@ impl Hub {
             bus: parts.bus,
             servers: parts.servers,
             limits: parts.limits,
+            rates: parts.rates,
             opened: limits::Opened::new(),
             metrics: parts.metrics,
             tasks: parts.tasks,

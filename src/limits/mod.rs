@@ -7,7 +7,7 @@ mod place;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -60,6 +60,8 @@ pub struct Exceeded {
 #[derive(Debug, Default)]
 struct Account {
     requests: Bucket,
+    /// Until then all nodes together have nothing for it.
+    refused_until_ns: AtomicU64,
     bytes: Bucket,
     running: Counter,
     streams: Counter,
@@ -70,7 +72,13 @@ impl Account {
     /// Nothing would be different with a new one.
     fn is_blank(self: &Arc<Self>, now: Duration) -> bool {
         // What is in use, or about to be, holds on to it.
-        Arc::strong_count(self) == 1 && self.requests.is_full(now) && self.bytes.is_full(now)
+        let unused = Arc::strong_count(self) == 1 && self.requests.is_full(now) && self.bytes.is_full(now);
+        unused && self.refused_for(now).is_none()
+    }
+
+    fn refused_for(&self, now: Duration) -> Option<Duration> {
+        let until = Duration::from_nanos(self.refused_until_ns.load(Ordering::Relaxed));
+        until.checked_sub(now).filter(|wait| !wait.is_zero())
     }
 }
 
@@ -122,7 +130,11 @@ impl Limits {
         let account = own.requests.map(|rate| (rate, self.account(principal)));
         let now = self.now();
         if let Some((rate, account)) = &account {
-            account.requests.take(*rate, now, requests).map_err(wait(Limit::PrincipalRequests))?;
+            let taken = match account.refused_for(now) {
+                Some(wait) => Err(wait),
+                None => account.requests.take(*rate, now, requests),
+            };
+            taken.map_err(wait(Limit::PrincipalRequests))?;
         }
         let Some(rate) = total.requests else { return Ok(()) };
         self.inner.total.requests.take(rate, now, requests).map_err(|left| {
@@ -131,6 +143,29 @@ impl Limits {
             }
             wait(Limit::Requests)(left)
         })
+    }
+
+    /// What one principal may ask for.
+    #[must_use]
+    pub fn rate(&self) -> Option<Rate> {
+        self.inner.config.principal.requests
+    }
+
+    /// All nodes together refused what this one has counted: it is given back, and nothing more is asked for
+    /// before it would fit.
+    pub fn refuse(&self, principal: &Principal, requests: u64, wait: Duration) {
+        let Config { principal: own, total } = &self.inner.config;
+        if let Some(rate) = total.requests {
+            self.inner.total.requests.give_back(rate, requests);
+        }
+        let Some(rate) = own.requests else { return };
+        let account = self.account(principal);
+        account.requests.give_back(rate, requests);
+        // Less than a batch may fit sooner.
+        if requests == 1 {
+            let until = u64::try_from((self.now() + wait).as_nanos()).unwrap_or(u64::MAX);
+            account.refused_until_ns.fetch_max(until, Ordering::Relaxed);
+        }
     }
 
     /// A body of which `announced` bytes are said to come; others are counted as they come.

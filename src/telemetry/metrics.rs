@@ -10,8 +10,8 @@ use prometheus::{
 };
 
 use super::labels::{
-    ExchangeEnd, Outcome, RelayEnd, RelaySide, ResumeEnd, SessionEnd, StreamEnd, TakeoverEnd, kind_label,
-    transport_label,
+    ExchangeEnd, Outcome, RelayEnd, RelaySide, ResumeEnd, SessionEnd, SharedRate, StreamEnd, TakeoverEnd,
+    kind_label, transport_label,
 };
 use crate::domain::{Limit, StreamKind, Transport};
 
@@ -69,6 +69,7 @@ struct Inner {
     limit_hits: IntCounterVec,
     requests_refused: IntCounterVec,
     principals: IntGauge,
+    shared_rates: IntCounterVec,
 }
 
 impl Metrics {
@@ -180,6 +181,11 @@ impl Metrics {
                 "Answers and notifications of clients that nobody awaited any more.",
             ),
             limit_hits: counters("holdfast_limit_hits_total", "How often a bound was reached.", "limit"),
+            shared_rates: counters(
+                "holdfast_shared_rates_total",
+                "Requests counted for all nodes together, by answer.",
+                "outcome",
+            ),
             principals: gauge("holdfast_principals", "Principals whose use of a limit is remembered here."),
             requests_refused: counters(
                 "holdfast_requests_refused_total",
@@ -217,6 +223,9 @@ impl Metrics {
         }
         for end in [RelayEnd::Finished, RelayEnd::Dropped, RelayEnd::NodeGone, RelayEnd::Failed] {
             self.inner.relays_ended.with_label_values(&[end.label()]);
+        }
+        for outcome in [SharedRate::Taken, SharedRate::Refused, SharedRate::Alone] {
+            self.inner.shared_rates.with_label_values(&[outcome.label()]);
         }
         for transport in [Transport::Streamable, Transport::HttpSse] {
             self.inner.sessions_opened.with_label_values(&[transport_label(transport)]);
@@ -348,6 +357,10 @@ impl Metrics {
 
     pub fn limit_hit(&self, limit: Limit) {
         self.inner.limit_hits.with_label_values(&[limit.key()]).inc();
+    }
+
+    pub fn asked_for_rate(&self, outcome: SharedRate) {
+        self.inner.shared_rates.with_label_values(&[outcome.label()]).inc();
     }
 
     pub fn principals(&self, known: usize) {

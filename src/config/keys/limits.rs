@@ -2,9 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::{GIB, KIB, MINUTE, SECOND, seconds};
+use super::{GIB, KIB, MINUTE, SECOND, milliseconds, seconds};
 use crate::config::reader::Section;
-use crate::config::settings::{Config, LimitsConfig, PrincipalConfig, UseConfig};
+use crate::config::settings::{Config, LimitsConfig, PrincipalConfig, State, UseConfig};
 
 pub(super) const LIMITS: &str = "How much there may be, at once and in a time, of all clients together. Beyond it \
     they get 503 with a `Retry-After`, or 429 where it is about requests, and what is already open goes on.";
@@ -62,6 +62,18 @@ pub(super) fn limits(s: &mut Section<'_, '_>) -> LimitsConfig {
             "What `Retry-After` says; rounded up to whole seconds, as HTTP wants it.",
         ),
         total: total(s),
+        shared: s.switch(
+            "shared",
+            false,
+            "`on` counts `limits.principal.requests_per_second` of all nodes together, in the Redis of `state`: one step \
+             for each request. While it gives no answer each node counts for itself.",
+        ),
+        shared_timeout: s.duration(
+            "shared_timeout",
+            milliseconds(100),
+            milliseconds(10)..=10 * SECOND,
+            "How long a request waits for that count; then nobody asks for a second.",
+        ),
         principal: s.section("principal", PRINCIPAL, principal),
     }
 }
@@ -151,9 +163,16 @@ fn check(s: &mut Section<'_, '_>, usage: &UseConfig, fault: &'static str) {
     }
 }
 
-/// A body of the largest size has to fit at some time.
-pub(super) fn check_bytes(s: &mut Section<'_, '_>, config: &Config) {
+pub(super) fn check_all(s: &mut Section<'_, '_>, config: &Config) {
     let limits = &config.limits;
+    if limits.shared && limits.principal.usage.requests_per_second.is_none() {
+        let fault = "there is nothing to share: set limits.principal.requests_per_second";
+        s.fault(&["limits.shared"], fault);
+    }
+    if limits.shared && config.state == State::None {
+        s.fault(&["limits.shared", "state"], "nodes share nothing: set state to a Redis's URL");
+    }
+    // A body of the largest size has to fit at some time.
     for (key, bytes) in [
         ("limits.bytes_per_minute", limits.total.bytes_per_minute),
         ("limits.principal.bytes_per_minute", limits.principal.usage.bytes_per_minute),

@@ -11,6 +11,7 @@ mod model;
 mod nats;
 mod nats_access;
 mod operate;
+mod rates;
 mod redis;
 mod redis_access;
 mod redis_cluster;

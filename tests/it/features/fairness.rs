@@ -10,19 +10,20 @@ use serde_json::{Value, json as value};
 use tokio::time::Instant;
 
 use crate::harness::{
-    Client, Gateway, POST, Reply, Socket, Stream, Upstream, call, configured, initialize, json, read, sse,
-    wait_until,
+    Client, Faults, Gateway, POST, Reply, Socket, Stream, Upstream, call, configured, faulty, initialize,
+    json, read, sse, wait_until,
 };
 
 /// Nodes on one state, and two who may call.
-pub(super) struct Callers {
-    pub nodes: Vec<Gateway>,
-    pub alice: String,
-    pub bob: String,
+struct Callers {
+    nodes: Vec<Gateway>,
+    faults: Arc<Faults>,
+    alice: String,
+    bob: String,
 }
 
 impl Callers {
-    pub(super) async fn start(nodes: usize, upstream: &Upstream, settings: &[(&'static str, &str)]) -> Self {
+    async fn start(nodes: usize, upstream: &Upstream, settings: &[(&'static str, &str)]) -> Self {
         let ((alice, alices), (bob, bobs)) = (mint(), mint());
         let mut all = vec![
             ("auth.mode", "tokens"),
@@ -31,15 +32,15 @@ impl Callers {
         ];
         all.extend(settings);
         let config = configured(&upstream.url, &all);
-        let shared = Shared::memory(&config);
+        let (shared, faults) = faulty(Shared::memory(&config));
         let mut started = Vec::new();
         for _ in 0..nodes {
             started.push(Gateway::start_on(&config, shared.clone()).await);
         }
-        Self { nodes: started, alice, bob }
+        Self { nodes: started, faults, alice, bob }
     }
 
-    pub(super) fn client(&self, node: usize, token: &str) -> Client {
+    fn client(&self, node: usize, token: &str) -> Client {
         let mut client = self.nodes[node].client();
         client.token = Some(token.to_owned());
         client
@@ -397,4 +398,92 @@ async fn a_flood_by_one_is_nothing_to_the_others() {
     let earned = 20 + 20 * (began.elapsed().as_secs() as usize + 1);
     assert!((20..=earned).contains(&let_in), "{let_in} of {}", flooded.len());
     println!("{let_in} of {} were let in", flooded.len());
+}
+
+/// One who asks two nodes in turn, and how often it is let in before it has been refused so often.
+async fn in_turn(clients: &[Client; 2], refusals: usize) -> usize {
+    let (mut let_in, mut refused) = (0, 0);
+    for turn in 0.. {
+        match clients[turn % 2].posted(&call(turn as u64)).await.status {
+            200 => let_in += 1,
+            429 => refused += 1,
+            other => panic!("{other}"),
+        }
+        if refused == refusals {
+            break;
+        }
+    }
+    let_in
+}
+
+const SHARED: [(&str, &str); 3] = [
+    ("limits.shared", "on"),
+    ("limits.principal.requests_per_second", "1"),
+    ("limits.principal.requests_burst", "30"),
+];
+
+async fn at_both(callers: &Callers) -> [Client; 2] {
+    let mut alice = callers.alice();
+    alice.initialize("2025-11-25").await;
+    let mut other = callers.client(1, &callers.alice);
+    (other.session, other.version) = (alice.session.clone(), alice.version.clone());
+    assert_eq!(other.posted(&call(0)).await.status, 200);
+    [alice, other]
+}
+
+#[tokio::test]
+async fn a_rate_that_nodes_share_is_one() {
+    let upstream = answering().await;
+    let callers = Callers::start(2, &upstream, &SHARED).await;
+    let began = Instant::now();
+    let clients = at_both(&callers).await;
+    let let_in = 3 + in_turn(&clients, 100).await;
+    let earned = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    assert!((30..=30 + earned).contains(&let_in), "{let_in} in {:?}", began.elapsed());
+    let asked = callers.faults.count()["take"];
+    assert!(
+        asked <= let_in + 2 * (earned + 1),
+        "{asked}: who was refused is not asked for again before its time"
+    );
+    let refused = clients[1].posted(&call(1)).await;
+    check_limited(&refused, &callers.nodes[1], "limits.principal.requests_per_second", &Value::Null);
+    tokio::time::sleep(Duration::from_secs(retry_after(&refused))).await;
+    assert_eq!(clients[1].posted(&call(1)).await.status, 200);
+    assert!(callers.nodes[0].metric("holdfast_shared_rates_total{outcome=\"taken\"}") > Some(2.0));
+}
+
+#[tokio::test]
+async fn while_there_is_no_answer_each_node_goes_by_its_own() {
+    let upstream = answering().await;
+    let callers = Callers::start(2, &upstream, &SHARED).await;
+    let clients = at_both(&callers).await;
+    Faults::set(&callers.faults.away, true);
+    let (began, let_in) = (Instant::now(), in_turn(&clients, 4).await);
+    let earned = 2 * (usize::try_from(began.elapsed().as_secs()).unwrap() + 2);
+    assert!((57..=57 + earned).contains(&let_in), "{let_in} in {:?}: of each, what is left", began.elapsed());
+    assert!(callers.nodes[1].metric("holdfast_shared_rates_total{outcome=\"alone\"}") > Some(0.0));
+    Faults::set(&callers.faults.away, false);
+    let node = &callers.nodes[0];
+    let before = node.metric("holdfast_shared_rates_total{outcome=\"taken\"}");
+    for _ in 0..100 {
+        clients[0].posted(&call(1)).await;
+        if node.metric("holdfast_shared_rates_total{outcome=\"taken\"}") > before {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it is not asked again");
+}
+
+#[tokio::test]
+async fn nobody_waits_long_for_a_rate() {
+    let upstream = answering().await;
+    let callers = Callers::start(2, &upstream, &SHARED).await;
+    let [alice, _] = at_both(&callers).await;
+    callers.faults.slow("take", Duration::from_secs(60));
+    let began = Instant::now();
+    for id in 0..10 {
+        assert_eq!(alice.posted(&call(id)).await.status, 200);
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
