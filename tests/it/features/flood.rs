@@ -14,7 +14,7 @@ use crate::harness::{Client, Upstream, call, json};
 use crate::peers::process::{holdfast_under, roomy};
 
 const PAIRS: usize = 5;
-const RUN: Duration = Duration::from_secs(6);
+const RUN: Duration = Duration::from_secs(10);
 
 /// Of each principal, and what one of them comes with.
 const LIMIT: usize = 20;
