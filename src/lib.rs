@@ -13,6 +13,7 @@ pub mod domain;
 pub mod edge;
 pub mod hub;
 pub mod lifecycle;
+pub mod limits;
 pub mod ports;
 pub mod protocol;
 pub mod telemetry;

@@ -16,7 +16,7 @@ use crate::auth::UnknownAlgorithm;
 use crate::config::{Config, DrainConfig};
 use crate::domain::{Entropy, InvalidId, NodeId};
 use crate::edge;
-use crate::hub::{Hub, Parts, Relays};
+use crate::hub::{Hub, Parts, Rates, Relays};
 use crate::lifecycle::{Ending, Lifecycle, Phase, Tasks};
 use crate::telemetry::Metrics;
 use crate::upstream::HttpClient;
@@ -210,6 +210,8 @@ impl Gateway {
             bus: shared.bus,
             relays,
             servers,
+            limits: settings::limits(config),
+            rates: config.limits.shared.then(|| Rates::new(shared.rates, config.limits.shared_timeout)),
             metrics,
             tasks: tasks.clone(),
             entropy,

@@ -12,16 +12,17 @@ use crate::adapters::{nats, redis};
 use crate::auth::{self, Access, Authenticator, Offered, Token, ToolRule};
 use crate::config::{
     AccessConfig, AllowedHosts, AllowedOrigins, Answers, AuthMode, Bus, ClusterConfig, Config, Era,
-    ForwardedHeader, IssuerConfig, KeysFrom, LogFormat, NatsConfig, ProxiesConfig, RedisConfig, ServerConfig,
-    SessionMode, State, TokenConfig,
+    ForwardedHeader, IssuerConfig, KeysFrom, LogFormat, NatsConfig, PrincipalConfig, ProxiesConfig,
+    RedisConfig, ServerConfig, SessionMode, State, TokenConfig, UseConfig,
 };
-use crate::domain::{InvalidId, NodeId, ServerName};
+use crate::domain::{InvalidId, NodeId, Rate, ServerName};
 use crate::hub::{
     AnswerPolicy, Buffer, LeaveConfig, Relays, RequestsConfig, Server, Servers, SessionPolicy, StreamsConfig,
 };
+use crate::limits::{Allowance, Limits};
 use crate::ports::{Bounds, LogBounds};
 use crate::upstream::{EraPolicy, HttpClient, HttpConfig, Upstream};
-use crate::{edge, hub, telemetry, upstream};
+use crate::{edge, hub, limits, telemetry, upstream};
 
 pub(super) fn logging(config: &Config) -> telemetry::LogConfig {
     let format = match config.telemetry.log_format {
@@ -216,6 +217,22 @@ pub(super) fn edge(config: &Config, listening: SocketAddr, authenticator: Authen
         prefix,
         sessions: config.state != State::None,
     }
+}
+
+pub(super) fn limits(config: &Config) -> Limits {
+    let allowance = |usage: &UseConfig| Allowance {
+        requests: usage
+            .requests_per_second
+            .map(|rate| Rate::per_second(rate, usage.requests_burst.unwrap_or(rate))),
+        bytes: usage.bytes_per_minute.map(Rate::per_minute),
+        running_max: usage.requests_running_max,
+        ..Allowance::default()
+    };
+    let PrincipalConfig { usage, streams_max, sessions_max } = &config.limits.principal;
+    Limits::new(limits::Config {
+        principal: Allowance { streams_max: *streams_max, sessions_max: *sessions_max, ..allowance(usage) },
+        total: allowance(&config.limits.total),
+    })
 }
 
 /// Who may call what.

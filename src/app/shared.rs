@@ -7,11 +7,11 @@ use std::time::Duration;
 use url::Url;
 
 use super::settings;
-use crate::adapters::memory::{MemoryBus, MemorySessionStore};
+use crate::adapters::memory::{MemoryBus, MemoryRates, MemorySessionStore};
 use crate::adapters::nats::{self, NatsBus};
 use crate::adapters::redis::{self, RedisSessionStore};
 use crate::config::{self, Config};
-use crate::ports::{Bus, SessionStore};
+use crate::ports::{Bus, RateLimits, SessionStore};
 
 /// Messages that may wait for a node of this process.
 const INBOX_MAX: usize = 4096;
@@ -25,6 +25,7 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 pub struct Shared {
     pub store: Arc<dyn SessionStore>,
     pub bus: Arc<dyn Bus>,
+    pub rates: Arc<dyn RateLimits>,
 }
 
 /// A backend that can't be used as configured: waiting would not help.
@@ -55,6 +56,7 @@ impl Shared {
         Self {
             store: Arc::new(MemorySessionStore::new(settings::bounds(config))),
             bus: Arc::new(MemoryBus::new(INBOX_MAX)),
+            rates: Arc::new(MemoryRates::default()),
         }
     }
 
@@ -69,9 +71,9 @@ impl Shared {
             );
         }
         warn_of_unsigned(config);
-        let store = patiently(|| store(config)).await?;
+        let (store, rates) = patiently(|| state(config)).await?;
         let bus = patiently(|| bus(config)).await?;
-        Ok(Self { store, bus })
+        Ok(Self { store, bus, rates })
     }
 }
 
@@ -94,12 +96,13 @@ fn is_loopback(url: &str) -> bool {
     address.map_or(host == "localhost", |address| address.is_loopback())
 }
 
-async fn store(config: &Config) -> Result<Arc<dyn SessionStore>, Unusable> {
+async fn state(config: &Config) -> Result<(Arc<dyn SessionStore>, Arc<dyn RateLimits>), Unusable> {
     let bounds = settings::bounds(config);
-    Ok(match settings::redis(config) {
-        Some(redis) => Arc::new(RedisSessionStore::connect(&redis, bounds).await?),
-        None => Arc::new(MemorySessionStore::new(bounds)),
-    })
+    let Some(redis) = settings::redis(config) else {
+        return Ok((Arc::new(MemorySessionStore::new(bounds)), Arc::new(MemoryRates::default())));
+    };
+    let redis = Arc::new(RedisSessionStore::connect(&redis, bounds).await?);
+    Ok((redis.clone(), redis))
 }
 
 async fn bus(config: &Config) -> Result<Arc<dyn Bus>, Unusable> {

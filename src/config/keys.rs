@@ -4,6 +4,7 @@
 mod auth;
 mod client;
 mod cluster;
+mod limits;
 mod node;
 mod proxies;
 mod session;
@@ -82,7 +83,7 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
         streams: s.section("streams", client::STREAMS, client::streams),
         log: s.section("log", session::LOG, session::log),
         sessions: s.section("sessions", session::SESSIONS, session::sessions),
-        limits: s.section("limits", session::LIMITS, session::limits),
+        limits: s.section("limits", limits::LIMITS, limits::limits),
         requests: s.section("requests", session::REQUESTS, session::requests),
         upstream: s.section("upstream", node::UPSTREAM, node::upstream),
         redis: s.section("redis", cluster::REDIS, cluster::redis),
@@ -103,6 +104,7 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
         s.fault(&["drain.notice", "drain.timeout"], "drain.notice leaves nothing of drain.timeout");
     }
     auth::check(s, &config);
+    limits::check_all(s, &config);
     config.default_server = default_server(s, named, &config.servers);
     config
 }

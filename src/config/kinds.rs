@@ -44,11 +44,7 @@ impl Section<'_, '_> {
             range: format!("{}, or `off`", shown(&range, units::show_duration)),
             doc,
         };
-        let parse = |text: &str| match text {
-            "off" | "false" | "no" => Ok(None),
-            _ => within(units::duration(text)?, &range).map(Some),
-        };
-        self.single(key, shape, parse).unwrap_or(default)
+        self.single(key, shape, |text| or_off(text, units::duration, &range)).unwrap_or(default)
     }
 
     /// A duration that takes the place of another key's.
@@ -98,6 +94,56 @@ impl Section<'_, '_> {
             doc,
         };
         self.single(key, shape, |text| within(units::count(text)?, &range)).unwrap_or(default)
+    }
+
+    /// A number, or `off` for none.
+    pub fn count_or_off(
+        &mut self,
+        key: &'static str,
+        default: Option<usize>,
+        range: RangeInclusive<usize>,
+        doc: &'static str,
+    ) -> Option<usize> {
+        let shape = Shape {
+            kind: "number",
+            default: default.map_or("off".to_owned(), |default| default.to_string()),
+            range: format!("{}, or `off`", shown(&range, usize::to_string)),
+            doc,
+        };
+        self.single(key, shape, |text| or_off(text, units::count, &range)).unwrap_or(default)
+    }
+
+    /// A number that, where it isn't given, is another key's.
+    pub fn count_instead_of(
+        &mut self,
+        key: &'static str,
+        other: &'static str,
+        range: RangeInclusive<usize>,
+        doc: &'static str,
+    ) -> Option<usize> {
+        let shape = Shape {
+            kind: "number",
+            default: format!("`{other}`"),
+            range: shown(&range, usize::to_string),
+            doc,
+        };
+        self.single(key, shape, |text| within(units::count(text)?, &range))
+    }
+
+    /// A size, or `off` (the default) for none.
+    pub fn bytes_or_off(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<usize>,
+        doc: &'static str,
+    ) -> Option<usize> {
+        let shape = Shape {
+            kind: "size",
+            default: "off".to_owned(),
+            range: format!("{}, or `off`", shown(&range, units::show_bytes)),
+            doc,
+        };
+        self.single(key, shape, |text| or_off(text, units::bytes, &range)).flatten()
     }
 
     pub fn switch(&mut self, key: &'static str, default: bool, doc: &'static str) -> bool {
@@ -253,6 +299,17 @@ impl Section<'_, '_> {
             self.missing(key);
         }
         secret
+    }
+}
+
+fn or_off<T: PartialOrd>(
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<T, Reason>,
+    range: &RangeInclusive<T>,
+) -> Result<Option<T>, Reason> {
+    match text {
+        "off" | "false" | "no" => Ok(None),
+        _ => within(parse(text)?, range).map(Some),
     }
 }
 

@@ -240,6 +240,30 @@ pub struct LimitsConfig {
     pub subscriptions_per_session_max: usize,
     pub session_bytes_max: usize,
     pub retry_after: Duration,
+    /// Of all principals together, on a node.
+    pub total: UseConfig,
+    pub principal: PrincipalConfig,
+    /// `principal.requests_per_second` is of all nodes together.
+    pub shared: bool,
+    pub shared_timeout: Duration,
+}
+
+/// What may be used in a time, and at once; `None`: as much as anybody likes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UseConfig {
+    pub requests_per_second: Option<usize>,
+    /// In place of `requests_per_second`.
+    pub requests_burst: Option<usize>,
+    pub requests_running_max: Option<usize>,
+    pub bytes_per_minute: Option<usize>,
+}
+
+/// What one principal may use of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrincipalConfig {
+    pub usage: UseConfig,
+    pub streams_max: Option<usize>,
+    pub sessions_max: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -18,10 +18,18 @@ pub enum Limit {
     SlowReader,
     RequestTime,
     StuckWrite,
+    Requests,
+    RequestsRunning,
+    Bytes,
+    PrincipalRequests,
+    PrincipalRequestsRunning,
+    PrincipalBytes,
+    PrincipalStreams,
+    PrincipalSessions,
 }
 
 impl Limit {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 22] = [
         Self::Sessions,
         Self::Streams,
         Self::StreamsPerSession,
@@ -36,6 +44,14 @@ impl Limit {
         Self::SlowReader,
         Self::RequestTime,
         Self::StuckWrite,
+        Self::Requests,
+        Self::RequestsRunning,
+        Self::Bytes,
+        Self::PrincipalRequests,
+        Self::PrincipalRequestsRunning,
+        Self::PrincipalBytes,
+        Self::PrincipalStreams,
+        Self::PrincipalSessions,
     ];
 
     /// The key that sets it.
@@ -56,6 +72,14 @@ impl Limit {
             Self::SlowReader => "streams.buffer_events_max",
             Self::RequestTime => "requests.timeout",
             Self::StuckWrite => "http.write_timeout",
+            Self::Requests => "limits.requests_per_second",
+            Self::RequestsRunning => "limits.requests_running_max",
+            Self::Bytes => "limits.bytes_per_minute",
+            Self::PrincipalRequests => "limits.principal.requests_per_second",
+            Self::PrincipalRequestsRunning => "limits.principal.requests_running_max",
+            Self::PrincipalBytes => "limits.principal.bytes_per_minute",
+            Self::PrincipalStreams => "limits.principal.streams_max",
+            Self::PrincipalSessions => "limits.principal.sessions_max",
         }
     }
 }

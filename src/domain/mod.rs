@@ -5,6 +5,7 @@ mod binding;
 mod event;
 mod id;
 mod limit;
+mod rate;
 mod session;
 mod stream;
 
@@ -12,5 +13,6 @@ pub use binding::{Binding, Fence, RunningRecord};
 pub use event::{Event, EventId, EventNumber, InvalidEventId, Payload};
 pub use id::{Entropy, InvalidId, NodeId, Principal, RequestId, ServerName, SessionId};
 pub use limit::Limit;
+pub use rate::Rate;
 pub use session::{ClientFacts, Session, SessionPart, Transport, UpstreamHandle};
 pub use stream::{StreamId, StreamKey, StreamKind};

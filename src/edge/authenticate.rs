@@ -7,7 +7,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::Edge;
-use super::error::retry_after;
+use super::error::later;
 use super::response::{json, refuse};
 use super::streamable::Name;
 use crate::auth::{Denied, Flaw, Identity, Lacking};
@@ -108,7 +108,7 @@ fn challenged(
         Denied::Invalid(_) => Some("invalid_token"),
         Denied::Insufficient(_) => Some("insufficient_scope"),
         Denied::Unverifiable => {
-            response.headers_mut().insert(RETRY_AFTER, retry_after(edge));
+            response.headers_mut().insert(RETRY_AFTER, later(edge));
             return response;
         }
     };

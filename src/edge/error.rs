@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::Edge;
 use super::response::json;
 use crate::hub::{Blame, Error};
+use crate::limits::Exceeded;
 use crate::protocol::jsonrpc::{Id, Kind, Message};
 use crate::telemetry::chain;
 use crate::upstream;
@@ -16,6 +17,8 @@ fn status(error: &Error) -> StatusCode {
     match error {
         Error::NoSession => StatusCode::NOT_FOUND,
         Error::Store(_) | Error::Limit(_) | Error::Abandoned(_) => StatusCode::SERVICE_UNAVAILABLE,
+        // Not 503: a balancer would take a node for sick that does what it is told.
+        Error::Exceeded(_) => StatusCode::TOO_MANY_REQUESTS,
         Error::Duplicate(_) => StatusCode::BAD_REQUEST,
         Error::Cancelled => StatusCode::OK,
         Error::Refused(refusal) => StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST),
@@ -40,14 +43,23 @@ pub(super) fn failed(edge: &Edge, error: &Error, message: Option<&Message>) -> R
     let status = status(error);
     edge.hub.metrics().refused(status.as_u16());
     let mut response = json(status, error.body(id));
-    if status == StatusCode::SERVICE_UNAVAILABLE && error.retry() {
-        response.headers_mut().insert(header::RETRY_AFTER, retry_after(edge));
+    if let Some(retry_after) = retry_after(edge, error) {
+        response.headers_mut().insert(header::RETRY_AFTER, retry_after);
     }
     response
 }
 
+/// Whole seconds: as long as it takes where that is known.
+fn retry_after(edge: &Edge, error: &Error) -> Option<HeaderValue> {
+    if let Error::Exceeded(Exceeded { wait: Some(wait), .. }) = error {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        return Some(HeaderValue::from(seconds.max(1)));
+    }
+    error.retry().then(|| later(edge))
+}
+
 /// Whole seconds, jittered up to twice the configured time.
-pub(super) fn retry_after(edge: &Edge) -> HeaderValue {
+pub(super) fn later(edge: &Edge) -> HeaderValue {
     let seconds = edge.config.retry_after.as_secs().max(1);
     HeaderValue::from(seconds + fastrand::u64(..=seconds))
 }

@@ -82,7 +82,7 @@ async fn handle_post(
         refuse_with(edge, codes::SERVER, "the query needs sessionId, as the endpoint event gave it")
     })?;
     let caller = caller(&identity, request.headers());
-    let body = messages(edge, request).await?;
+    let body = messages(edge, &caller.principal, request).await?;
     permit(edge, name, Endpoint::HttpSse, &identity, &body)?;
     let found = edge.hub.session_of(&server, &caller, &id, Transport::HttpSse).await;
     let live = found.map_err(|error| failed(edge, &error, None))?;

@@ -10,6 +10,7 @@ mod frames;
 mod head;
 mod health;
 mod http_sse;
+mod limits;
 mod listener;
 mod metadata;
 mod opening;
@@ -84,6 +85,7 @@ pub fn client_routes(hub: Hub, lifecycle: Lifecycle, config: Config) -> Router {
             .route(&format!("{base}/message"), post(http_sse::post))
             .route(&format!("{base}/message/"), post(http_sse::post));
     }
+    let routes = routes.route_layer(from_fn_with_state(edge.clone(), limits::admit));
     let routes = routes.route_layer(from_fn_with_state(edge.clone(), authenticate::authenticate));
     let mut routes = routes
         .route("/health", get(health::health))

@@ -7,12 +7,15 @@ use axum::http::header::{self, HeaderMap};
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::Edge;
+use super::error::failed;
+use super::limits::Counted;
 use super::response::{json, refuse};
 use crate::auth::Identity;
-use crate::domain::Limit;
+use crate::domain::{Limit, Principal};
 use crate::hub::{Caller, Server};
 use crate::protocol::jsonrpc::{self, Body as Messages, Malformed};
 
@@ -83,18 +86,29 @@ pub(super) fn accepts(edge: &Edge, headers: &HeaderMap, wanted: Accepts) -> Resu
 }
 
 /// Reads a POST's JSON-RPC body, within its limits of size and time.
-pub(super) async fn messages(edge: &Edge, request: Request<Body>) -> Result<Messages, Response> {
+pub(super) async fn messages(
+    edge: &Edge,
+    principal: &Principal,
+    request: Request<Body>,
+) -> Result<Messages, Response> {
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
         let why = "Content-Type must be application/json";
         return Err(refuse(&edge.hub, StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
     }
-    let raw = read(edge, request).await?;
-    Messages::parse(raw, BATCH_MAX).map_err(|malformed| unreadable(edge, &malformed))
+    let raw = read(edge, principal, request).await?;
+    let body = Messages::parse(raw, BATCH_MAX).map_err(|malformed| unreadable(edge, &malformed))?;
+    // Each message of a batch is a request to its principal; one came with the head.
+    let more = body.messages().len().saturating_sub(1);
+    if more > 0 {
+        let admitted = edge.hub.admit(principal, more).await;
+        admitted.map_err(|error| failed(edge, &error, body.messages().first()))?;
+    }
+    Ok(body)
 }
 
-async fn read(edge: &Edge, request: Request<Body>) -> Result<Bytes, Response> {
+async fn read(edge: &Edge, principal: &Principal, request: Request<Body>) -> Result<Bytes, Response> {
     let limit = edge.config.body_bytes_max;
     let too_large = || {
         edge.hub.metrics().limit_hit(Limit::BodyBytes);
@@ -105,11 +119,17 @@ async fn read(edge: &Edge, request: Request<Body>) -> Result<Bytes, Response> {
     if declared.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
-    let collected = Limited::new(request.into_body(), limit).collect();
+    let body = request.into_body();
+    let intake = edge.hub.intake(principal, body.size_hint().exact());
+    let intake = intake.map_err(|error| failed(edge, &error, None))?;
+    let collected = Limited::new(Counted { body, intake }, limit).collect();
     match tokio::time::timeout(edge.config.body_timeout, collected).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(refuse(&edge.hub, StatusCode::BAD_REQUEST, "the body broke off")),
+        Ok(Err(error)) => match error.downcast_ref() {
+            Some(exceeded) => Err(failed(edge, &edge.hub.exceeded(*exceeded), None)),
+            None => Err(refuse(&edge.hub, StatusCode::BAD_REQUEST, "the body broke off")),
+        },
         Err(_) => {
             let why = "the body did not arrive in time (http.body_timeout)";
             Err(refuse(&edge.hub, StatusCode::REQUEST_TIMEOUT, why))

@@ -44,9 +44,9 @@ async fn handle_post(
     let headers = request.headers().clone();
     let wanted = if server.answers == AnswerPolicy::Json { Accepts::Json } else { Accepts::Both };
     accepts(edge, &headers, wanted)?;
-    let body = messages(edge, request).await?;
-    permit(edge, name, Endpoint::Streamable, &identity, &body)?;
     let caller = caller(&identity, &headers);
+    let body = messages(edge, &caller.principal, request).await?;
+    permit(edge, name, Endpoint::Streamable, &identity, &body)?;
     match body {
         Messages::One(message) => {
             let era = era::classify(&message, header_whole(&headers, VERSION).as_deref());

@@ -226,8 +226,7 @@ impl Hub {
         });
     }
 
-    /// So many at once: after a node's end its clients all come back together. Those with a position
-    /// wait a while.
+    /// So many at once: after a node's end all its clients come back. Those with a position wait a while.
     async fn turn_to_attach(&self, resumes: bool) -> Option<SemaphorePermit<'_>> {
         let turns = &self.inner.attaches;
         if resumes {
@@ -282,7 +281,8 @@ impl Hub {
         primes: bool,
         replaces: bool,
     ) -> Result<(Arc<LocalStream>, StreamBody), Error> {
-        let place = self.stream_place(key.stream.kind())?;
+        let replaces_one = replaces && !live.streams_named(&key.stream).is_empty();
+        let place = self.stream_place(&live.session().owner, key.stream.kind(), replaces_one)?;
         let framing = Framing { primes, retry: self.retry() };
         let stream = Arc::new(LocalStream::new(key.clone(), framing, self.inner.config.streams.buffer));
         if !live.enter_stream(&stream, self.inner.config.streams_per_session_max, replaces) {

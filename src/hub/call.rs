@@ -21,6 +21,7 @@ use super::step::{Final, Step};
 use super::stopping::{SESSION_ENDED, SHUTTING_DOWN, TOO_LATE, Told};
 use super::{Error, Hub, RequestsConfig};
 use crate::domain::{Limit, RunningRecord};
+use crate::limits::Place;
 use crate::protocol::jsonrpc::{Id, Message};
 use crate::telemetry::{ExchangeEnd, chain};
 use crate::upstream::{self, Answer, Answers, Heard, Long, Position};
@@ -56,6 +57,8 @@ pub(super) struct Call {
     passes: bool,
     /// Set once the request stands in the shared state.
     recorded: Arc<AtomicBool>,
+    /// Among the running requests of its principal.
+    place: Option<Place>,
 }
 
 impl Call {
@@ -148,7 +151,14 @@ impl Call {
             answered: false,
             passes: false,
             recorded: Arc::default(),
+            place: None,
         }
+    }
+
+    /// Counts as running until it has its answer.
+    pub(super) fn counted(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
     }
 
     /// To be set once the request stands in the shared state.
@@ -278,7 +288,7 @@ impl Call {
             cancelled: self.cancelled,
             ended: self.ended.clone(),
         };
-        Passage { long, limits, started: self.started }
+        Passage { long, limits, started: self.started, place: self.place.take() }
     }
 
     /// It stands in the shared state, and its upstream can resume the answer.
@@ -339,6 +349,7 @@ impl Call {
 
     fn end(&mut self, end: ExchangeEnd) {
         self.progress = Progress::Done;
+        self.place = None;
         self.hub.inner.metrics.exchanged(end, self.started.elapsed());
     }
 }

@@ -54,6 +54,7 @@ impl Hub {
         let id = closed.session.id.clone();
         tracing::debug!(session = %id, ?end, "session ended");
         self.inner.metrics.session_ended(end);
+        self.inner.opened.forget(&id);
         if let Some(live) = self.inner.registry.forget(&id) {
             end_streams(&live);
         }

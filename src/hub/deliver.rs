@@ -144,6 +144,7 @@ impl Hub {
 
     /// The session is over, as far as this node is concerned.
     pub(super) fn end_locally(&self, live: &Arc<Live>) {
+        self.inner.opened.forget(&live.id);
         self.inner.registry.forget(&live.id);
         end_streams(live);
     }

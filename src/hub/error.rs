@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::domain::{Limit, RequestId};
+use crate::limits::Exceeded;
 use crate::ports::StoreError;
 use crate::protocol::era::Refusal;
 use crate::protocol::jsonrpc::{self, Id, codes};
@@ -20,6 +21,9 @@ pub enum Error {
     Store(#[from] StoreError),
     #[error("the limit {} is reached", .0.key())]
     Limit(Limit),
+    /// A principal's limit, or a rate.
+    #[error(transparent)]
+    Exceeded(Exceeded),
     #[error("a request with the id {} is running already", .0.as_json())]
     Duplicate(RequestId),
     /// The protocol's own refusal, with its status.
@@ -47,7 +51,9 @@ impl Error {
     #[must_use]
     pub const fn blame(&self) -> Blame {
         match self {
-            Self::NoSession | Self::Duplicate(_) | Self::Refused(_) | Self::Cancelled => Blame::Client,
+            Self::NoSession | Self::Exceeded(_) | Self::Duplicate(_) | Self::Refused(_) | Self::Cancelled => {
+                Blame::Client
+            }
             Self::Store(_) | Self::Limit(_) | Self::Abandoned(_) => Blame::Gateway,
             Self::Upstream(_) => Blame::Upstream,
         }
@@ -57,9 +63,12 @@ impl Error {
     #[must_use]
     pub const fn code(&self) -> i64 {
         match self {
-            Self::NoSession | Self::Store(_) | Self::Limit(_) | Self::Cancelled | Self::Abandoned(_) => {
-                codes::SERVER
-            }
+            Self::NoSession
+            | Self::Store(_)
+            | Self::Limit(_)
+            | Self::Exceeded(_)
+            | Self::Cancelled
+            | Self::Abandoned(_) => codes::SERVER,
             Self::Duplicate(_) => codes::INVALID_REQUEST,
             Self::Refused(refusal) => refusal.code,
             Self::Upstream(upstream::Error::Late { .. }) => codes::TIMEOUT,
@@ -74,6 +83,9 @@ impl Error {
             Self::NoSession => "Session not found".to_owned(),
             Self::Store(_) => "The session store is not available; try again".to_owned(),
             Self::Limit(limit) => format!("The gateway's limit {} is reached; try again later", limit.key()),
+            Self::Exceeded(exceeded) => {
+                format!("Too many requests: the limit {} is reached; try again later", exceeded.limit.key())
+            }
             Self::Duplicate(request) => {
                 format!("A request with the id {} is running already in this session", request.as_json())
             }
@@ -96,6 +108,6 @@ impl Error {
     /// Whether the same request may succeed a little later, unchanged.
     #[must_use]
     pub const fn retry(&self) -> bool {
-        matches!(self, Self::Store(_) | Self::Limit(_) | Self::Abandoned(_))
+        matches!(self, Self::Store(_) | Self::Limit(_) | Self::Exceeded(_) | Self::Abandoned(_))
     }
 }

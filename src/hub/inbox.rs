@@ -83,6 +83,7 @@ impl Hub {
                 }
             }
             Envelope::SessionEnded { session } => {
+                self.inner.opened.forget(&session);
                 if let Some(live) = self.inner.registry.forget(&session) {
                     end_streams(&live);
                 }

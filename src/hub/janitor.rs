@@ -34,6 +34,7 @@ impl Hub {
             self.tend_streams();
             self.hand_over_when_alone();
             self.sweep();
+            self.sweep_principals();
         }
     }
 
@@ -46,6 +47,7 @@ impl Hub {
             rounds.tick().await;
             self.end_abandoned().await;
             self.end_idle_sessions().await;
+            self.look_for_ended().await;
             // Four times per idle life, so that one failed round does no harm.
             if touched.elapsed() >= self.inner.config.session_idle_timeout / 4 {
                 touched = Instant::now();

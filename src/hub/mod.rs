@@ -14,6 +14,7 @@ mod exchange;
 mod farewell;
 mod inbox;
 mod janitor;
+mod limits;
 mod live;
 mod loss;
 mod mail;
@@ -25,6 +26,7 @@ mod outlet;
 mod passing;
 mod post;
 mod pump;
+mod rates;
 mod registry;
 mod relay;
 mod reopen;
@@ -52,11 +54,13 @@ pub use operate::{Audience, Inspected, Published, Query, SeenStream};
 pub use outlet::Buffer;
 pub use passing::PassingBody;
 pub use post::{Form, Reply};
+pub use rates::Rates;
 pub use relay::Relays;
 pub use server::{AnswerPolicy, Server, Servers, SessionPolicy};
 
 use crate::domain::{Entropy, Limit, NodeId, Principal, RequestId, StreamId, StreamKind};
 use crate::lifecycle::Tasks;
+use crate::limits::{Limits, Place};
 use crate::ports::{Bus, SessionStore};
 use crate::telemetry::{Gauged, Metrics};
 use outlet::Outlet;
@@ -149,6 +153,11 @@ struct Inner {
     /// The store's time in ms when hints were last looked for because some may have been lost.
     hints_looked_ms: AtomicU64,
     servers: Servers,
+    limits: Limits,
+    /// What of them all nodes keep together.
+    rates: Option<Rates>,
+    /// The sessions that count for their principals.
+    opened: limits::Opened,
     metrics: Metrics,
     tasks: Tasks,
     registry: Registry,
@@ -174,6 +183,9 @@ pub struct Parts {
     /// Over the same bus, for the same node.
     pub relays: Relays,
     pub servers: Servers,
+    pub limits: Limits,
+    /// If nodes share them.
+    pub rates: Option<Rates>,
     pub metrics: Metrics,
     pub tasks: Tasks,
     /// Where session and stream ids come from.
@@ -198,6 +210,9 @@ impl Hub {
             store: parts.store,
             bus: parts.bus,
             servers: parts.servers,
+            limits: parts.limits,
+            rates: parts.rates,
+            opened: limits::Opened::new(),
             metrics: parts.metrics,
             tasks: parts.tasks,
             outlets: body::Outlets::default(),
@@ -266,10 +281,13 @@ impl Hub {
         Outlet::new(self.inner.config.streams.buffer)
     }
 
-    /// A place for one more stream on this node.
-    fn stream_place(&self, kind: StreamKind) -> Result<StreamPlace, Error> {
+    /// A place for one more stream on this node. Its principal may have one too many for as long as the
+    /// one that it `replaces` takes to end.
+    fn stream_place(&self, of: &Principal, kind: StreamKind, replaces: bool) -> Result<StreamPlace, Error> {
+        let own = self.inner.limits.stream(of, replaces).map_err(|exceeded| self.exceeded(exceeded))?;
         let taken = self.inner.streams.fetch_add(1, Ordering::Relaxed);
-        let place = StreamPlace { inner: self.inner.clone(), _gauge: self.inner.metrics.stream(kind) };
+        let gauge = self.inner.metrics.stream(kind);
+        let place = StreamPlace { inner: self.inner.clone(), _gauge: gauge, _own: own };
         if taken >= self.inner.config.streams_max {
             return Err(self.limit(Limit::Streams));
         }
@@ -287,6 +305,7 @@ impl Hub {
 struct StreamPlace {
     inner: Arc<Inner>,
     _gauge: Gauged,
+    _own: Place,
 }
 
 impl Drop for StreamPlace {

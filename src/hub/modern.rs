@@ -18,7 +18,7 @@ use super::post::{Form, Reply};
 use super::server::Server;
 use super::step::{Final, Step};
 use super::{Caller, Error, Hub};
-use crate::domain::StreamKind;
+use crate::domain::{Principal, StreamKind};
 use crate::protocol::jsonrpc::{Id, Kind, Message};
 use crate::protocol::modern;
 use crate::protocol::sse::Frame;
@@ -54,63 +54,79 @@ impl Hub {
             }
         }
         let listening = message.method() == Some(LISTEN);
+        // What listens counts as a stream.
+        let place = (!listening).then(|| self.running_place(&caller.principal)).transpose()?;
         let calling = {
             let (server, raw, headers) = (server.clone(), message.raw().clone(), caller.headers.clone());
             Box::pin(async move { Ok(server.upstream.call(None, raw, &headers).await?) })
         };
-        let call =
-            Call::alone(self, server, message, calling, !listening, Form::from(server.answers) != Form::Sse);
+        let passes = Form::from(server.answers) != Form::Sse;
+        let mut call = Call::alone(self, server, message, calling, !listening, passes);
+        if let Some(place) = place {
+            call = call.counted(place);
+        }
         let farewell = listening.then(|| message.id().map(listening_ended)).flatten();
-        self.follow(server, call, farewell).await
+        self.follow(server, &caller.principal, call, farewell).await
     }
 
-    /// Answers with JSON or a stream, as the call's first message decides.
+    /// Answers with JSON or a stream, as the call's first message decides. For want of a stream, what does
+    /// not only listen is answered in JSON: its request has been sent.
     pub(super) async fn follow(
         &self,
         server: &Server,
+        principal: &Principal,
         mut call: Call,
         farewell: Option<Bytes>,
     ) -> Result<Reply, Error> {
         let gauge = self.inner.metrics.exchange();
-        let form = Form::from(server.answers);
+        let mut form = Form::from(server.answers);
         let wait = match form {
             Form::Auto | Form::OnHttpSse => Some(server.requests.json_wait),
             Form::Sse => Some(std::time::Duration::ZERO),
             Form::Json => None,
         };
-        let until = wait.map(|wait| Instant::now() + wait);
-        let mut first = Vec::new();
-        loop {
+        let mut until = wait.map(|wait| Instant::now() + wait);
+        let in_json = |status, body| {
+            self.inner.metrics.answered_in_json();
+            Ok(Reply::Json { status, body })
+        };
+        let (place, first) = loop {
             let step = tokio::select! {
                 biased;
-                step = call.step() => step,
-                () = reached(until) => break,
+                step = call.step() => Some(step.ok_or(Error::Abandoned("it ended without an answer"))?),
+                () = reached(until) => None,
             };
-            match step {
+            let first = match step {
+                Some(Step::Position(_)) => continue,
                 Some(Step::Long(passage)) => {
                     self.inner.metrics.answered_in_json();
                     return Ok(Reply::Passing(passage.begin(None)));
                 }
-                Some(Step::Final(Final { outcome: Ok(status), payload, .. })) if form != Form::Sse => {
-                    self.inner.metrics.answered_in_json();
-                    return Ok(Reply::Json { status, body: payload });
-                }
                 Some(Step::Final(Final { outcome: Err(error), .. })) => return Err(error),
-                Some(Step::Final(last)) => {
-                    first.push(Step::Final(last));
-                    break;
+                Some(Step::Final(Final { outcome: Ok(status), payload, .. })) if form != Form::Sse => {
+                    return in_json(status, payload);
                 }
-                Some(Step::Position(_)) => {}
                 // There is no other stream that could take it.
-                Some(Step::Message(_)) if form == Form::Json => self.inner.metrics.answer_dropped(),
-                Some(message @ Step::Message(_)) => {
-                    first.push(message);
-                    break;
+                Some(Step::Message(_)) if form == Form::Json => {
+                    self.inner.metrics.answer_dropped();
+                    continue;
                 }
-                None => return Err(Error::Abandoned("it ended without an answer")),
+                first => first,
+            };
+            match self.stream_place(principal, StreamKind::Post, false) {
+                Ok(place) => break (place, first),
+                Err(error) if farewell.is_some() => return Err(error),
+                Err(error) => tracing::debug!(%error, "a request is answered in JSON for want of a stream"),
             }
-        }
-        let place = self.stream_place(StreamKind::Post)?;
+            (form, until) = (Form::Json, None);
+            match first {
+                Some(Step::Final(Final { outcome: Ok(status), payload, .. })) => {
+                    return in_json(status, payload);
+                }
+                Some(_) => self.inner.metrics.answer_dropped(),
+                None => {}
+            }
+        };
         let rest = unfold((call, gauge), |(mut call, gauge)| async move {
             let step = match call.step().await? {
                 Step::Long(passage) => Step::Final(passage.whole().await),

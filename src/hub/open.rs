@@ -16,6 +16,7 @@ use crate::domain::{
     ClientFacts, EventId, Limit, RequestId, SessionId, SessionPart, StreamId, StreamKey, Transport,
     UpstreamHandle,
 };
+use crate::limits::Place;
 use crate::ports::{Begin, Begun, Opened, Updated};
 use crate::protocol::era::Refusal;
 use crate::protocol::jsonrpc::{self, Id, Message, codes};
@@ -73,6 +74,12 @@ impl Hub {
         caller: &Caller,
         request: &Message,
     ) -> Result<Opening, Error> {
+        let _running = self.running_place(&caller.principal)?;
+        // First: a server's session is not opened for nothing.
+        let place = match server.sessions {
+            SessionPolicy::Stateful => self.session_place(&caller.principal)?,
+            SessionPolicy::Stateless => None,
+        };
         let handshake = self.shake_hands(server, caller, request).await?;
         let body = handshake.answer.raw().clone();
         let Some((handle, client)) = handshake.agreed else {
@@ -83,7 +90,7 @@ impl Hub {
             return Ok(Opening { session: None, status: StatusCode::OK, body });
         }
         let opened = async {
-            let id = self.open(server, caller, Transport::Streamable).await?;
+            let id = self.open(server, caller, Transport::Streamable, place).await?;
             let live = self.agree(&id, client, handle.clone()).await?;
             Ok((id, live))
         };
@@ -109,6 +116,7 @@ impl Hub {
         caller: &Caller,
         request: Message,
     ) -> Result<Reply, Error> {
+        let running = self.running_place(&caller.principal)?;
         let id = RequestId::from_json(request.id().map_or("null", Id::as_json));
         let stream = StreamKey { session: live.id.clone(), stream: StreamId::http_sse() };
         let begin = Begin {
@@ -126,7 +134,7 @@ impl Hub {
         };
         let (hub, server, live, caller) = (self.clone(), server.clone(), live.clone(), caller.clone());
         self.inner.tasks.spawn(async move {
-            let _gauge = hub.inner.metrics.exchange();
+            let _gauge = (hub.inner.metrics.exchange(), running);
             let payload = hub.answer_initialize(&server, &live, &caller, &request).await;
             // As long as the record lives: nobody else has the answer (P4).
             hub.append_within(server.requests.timeout_max, stream, payload, Some((id, fence))).await;
@@ -193,7 +201,8 @@ impl Hub {
         let live = match &resumed {
             Some(id) => self.session_of(server, caller, id, Transport::HttpSse).await?,
             None => {
-                let id = self.open(server, caller, Transport::HttpSse).await?;
+                let place = self.session_place(&caller.principal)?;
+                let id = self.open(server, caller, Transport::HttpSse, place).await?;
                 self.session(server, caller, &id).await?
             }
         };
@@ -222,11 +231,18 @@ impl Hub {
         if live.session().transport == transport { Ok(live) } else { Err(Error::NoSession) }
     }
 
-    async fn open(&self, server: &Server, caller: &Caller, transport: Transport) -> Result<SessionId, Error> {
+    async fn open(
+        &self,
+        server: &Server,
+        caller: &Caller,
+        transport: Transport,
+        place: Option<Place>,
+    ) -> Result<SessionId, Error> {
         let id = SessionId::mint_from(&self.inner.entropy);
         match self.store().open(&id, &server.name, &caller.principal, transport).await? {
             Opened::Owned(owner) if owner == caller.principal => {
                 self.inner.metrics.session_opened(transport);
+                self.inner.opened.enter(&id, place);
                 Ok(id)
             }
             // 122 random bits met somebody else's: not ours to use.

@@ -21,6 +21,7 @@ use super::step::Final;
 use super::stopping::{SESSION_ENDED, SHUTTING_DOWN, TOO_LATE, Told};
 use super::{Error, Hub};
 use crate::domain::Limit;
+use crate::limits::Place;
 use crate::protocol::jsonrpc::Message;
 use crate::telemetry::{ExchangeEnd, chain};
 use crate::upstream::{self, Long};
@@ -30,6 +31,7 @@ pub(super) struct Passage {
     pub long: Long,
     pub limits: Limits,
     pub started: Instant,
+    pub place: Option<Place>,
 }
 
 /// What may end it before its end.
@@ -128,6 +130,7 @@ impl Passage {
             if ends || self.long.is_whole() {
                 // First: a client that has its answer may send the next request at once.
                 running = None;
+                self.place = None;
             }
             match self.limits.wait(Awaited::Client, to.send(piece)).await {
                 Ok(_) if ends => break ExchangeEnd::Answered,

@@ -139,13 +139,13 @@ impl Hub {
             Refused::Duplicate => Error::Duplicate(ids[0].clone()),
         })?;
         let passes = !batch && matches!(form, Form::Auto | Form::Json);
-        let calls = requests
-            .iter()
-            .zip(&entered)
-            .map(|(request, entered)| {
-                Call::in_session(self, server, live, request, &caller.headers, entered.cancel(), passes)
-            })
-            .collect();
+        let calls = requests.iter().zip(&entered).map(|(request, entered)| {
+            let place = self.running_place(&caller.principal)?;
+            let cancel = entered.cancel();
+            let call = Call::in_session(self, server, live, request, &caller.headers, cancel, passes);
+            Ok(call.counted(place))
+        });
+        let calls = calls.collect::<Result<_, Error>>()?;
         let (reply, answer) = oneshot::channel();
         let asked = Asked {
             requests: ids,

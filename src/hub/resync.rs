@@ -143,6 +143,7 @@ impl Hub {
                 () = self.inner.resync.notified() => {
                     // Messages may be lost: nothing cached is trusted.
                     self.inner.registry.distrust();
+                    self.inner.opened.doubt();
                     let held = self.held_streams();
                     self.repeat_hints(&held).await;
                     self.read_logs(held).await;

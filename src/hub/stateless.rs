@@ -48,14 +48,15 @@ impl Hub {
                 };
             }
         }
+        let place = self.running_place(&caller.principal)?;
         let calling = {
             let (hub, server, caller) = (self.clone(), server.clone(), caller.clone());
             let raw = message.raw().clone();
             Box::pin(async move { hub.call_alone(&server, &caller, raw, version).await })
         };
         let passes = !batch && Form::from(server.answers) != Form::Sse;
-        let call = Call::alone(self, server, message, calling, true, passes);
-        self.follow(server, call, None).await
+        let call = Call::alone(self, server, message, calling, true, passes).counted(place);
+        self.follow(server, &caller.principal, call, None).await
     }
 
     async fn call_alone(

@@ -1,9 +1,10 @@
-//! What Holdfast asks of its shared state and its bus: two traits, with the promises that every
-//! adapter keeps (tests/it/contract holds each adapter to them).
+//! What Holdfast asks of its shared state and its bus: traits, with the promises that every adapter
+//! keeps (tests/it/contract holds each adapter to them).
 
 mod bus;
 mod inspect;
 mod node;
+mod rates;
 mod refusal;
 mod relay;
 mod store;
@@ -14,6 +15,7 @@ use std::pin::Pin;
 pub use bus::{Bus, BusError, Envelope, Inbox, Lane, Parcel, Takeover};
 pub use inspect::{Inspected, SEEN_EVENTS, SeenStream};
 pub use node::{Beat, Lease, SeenNode};
+pub use rates::{RateLimits, Taken};
 pub use refusal::{Refusal, Refusals};
 pub use relay::{RelayAnswer, RelayAsk, RelayId, RelayRefusal, RelayStep, Relayed};
 pub use store::{

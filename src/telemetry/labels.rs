@@ -100,6 +100,15 @@ pub enum RelayEnd {
     Failed,
 }
 
+/// How a rate that all nodes keep together was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedRate {
+    Taken,
+    Refused,
+    /// Nobody answered: the node decided by its own account.
+    Alone,
+}
+
 /// Well or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -133,6 +142,7 @@ label!(ExchangeEnd {
 label!(TakeoverEnd { Resumed => "resumed", Error => "error" });
 label!(RelaySide { Asked => "asked", Served => "served" });
 label!(RelayEnd { Finished => "finished", Dropped => "dropped", NodeGone => "node_gone", Failed => "failed" });
+label!(SharedRate { Taken => "taken", Refused => "refused", Alone => "alone" });
 label!(Outcome { Ok => "ok", Error => "error" });
 
 pub(super) const fn kind_label(kind: StreamKind) -> &'static str {

@@ -1,8 +1,9 @@
-//! The metrics, as verbs. Labels are enums, never ids or paths; a gauge is a guard that counts down
+//! The metrics, told as verbs. Labels are enums, never ids or paths; a gauge is a guard that counts down
 //! when dropped.
 
+mod verbs;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -10,12 +11,8 @@ use prometheus::{
 };
 
 use super::believed::Believed;
-use super::labels::{
-    ExchangeEnd, Outcome, RelayEnd, RelaySide, ResumeEnd, SessionEnd, StreamEnd, TakeoverEnd, kind_label,
-    transport_label,
-};
+use super::labels::{RelayEnd, RelaySide, SharedRate, kind_label, transport_label};
 use crate::domain::{Limit, StreamKind, Transport};
-use crate::ports::Refusals;
 
 /// Counts up when made and down when dropped.
 #[derive(Debug)]
@@ -72,6 +69,8 @@ struct Inner {
     tls_handshakes_failed: IntCounter,
     requests_refused: IntCounterVec,
     believed: Believed,
+    principals: IntGauge,
+    shared_rates: IntCounterVec,
 }
 
 impl Metrics {
@@ -187,6 +186,12 @@ impl Metrics {
                 "holdfast_tls_handshakes_failed_total",
                 "Connections of clients that ended before their TLS handshake did.",
             ),
+            shared_rates: counters(
+                "holdfast_shared_rates_total",
+                "Requests counted for all nodes together, by answer.",
+                "outcome",
+            ),
+            principals: gauge("holdfast_principals", "Principals whose use of a limit is remembered here."),
             requests_refused: counters(
                 "holdfast_requests_refused_total",
                 "HTTP requests refused, by status.",
@@ -225,6 +230,9 @@ impl Metrics {
         for end in [RelayEnd::Finished, RelayEnd::Dropped, RelayEnd::NodeGone, RelayEnd::Failed] {
             self.inner.relays_ended.with_label_values(&[end.label()]);
         }
+        for outcome in [SharedRate::Taken, SharedRate::Refused, SharedRate::Alone] {
+            self.inner.shared_rates.with_label_values(&[outcome.label()]);
+        }
         for transport in [Transport::Streamable, Transport::HttpSse] {
             self.inner.sessions_opened.with_label_values(&[transport_label(transport)]);
         }
@@ -238,137 +246,6 @@ impl Metrics {
         // Encoding to memory fails only for a metric without a name or value, and there is none.
         let _ = TextEncoder::new().encode(&self.inner.registry.gather(), &mut text);
         String::from_utf8(text).unwrap_or_default()
-    }
-
-    /// Shows what the bus refuses.
-    pub fn watch_bus(&self, refusals: Refusals) {
-        self.inner.believed.watch(refusals);
-    }
-
-    #[must_use]
-    pub fn connection(&self) -> Gauged {
-        Gauged::new(self.inner.connections.clone())
-    }
-
-    #[must_use]
-    pub fn stream(&self, kind: StreamKind) -> Gauged {
-        Gauged::new(self.inner.streams.with_label_values(&[kind_label(kind)]))
-    }
-
-    #[must_use]
-    pub fn exchange(&self) -> Gauged {
-        Gauged::new(self.inner.exchanges.clone())
-    }
-
-    /// Sessions opened here that have not ended here.
-    #[must_use]
-    pub fn sessions(&self) -> i64 {
-        self.inner.sessions.get()
-    }
-
-    /// Requests running now.
-    #[must_use]
-    pub fn exchanges(&self) -> i64 {
-        self.inner.exchanges.get()
-    }
-
-    pub fn session_opened(&self, transport: Transport) {
-        self.inner.sessions.inc();
-        self.inner.sessions_opened.with_label_values(&[transport_label(transport)]).inc();
-    }
-
-    pub fn session_ended(&self, end: SessionEnd) {
-        self.inner.sessions.dec();
-        self.inner.sessions_ended.with_label_values(&[end.label()]).inc();
-    }
-
-    pub fn stream_ended(&self, end: StreamEnd) {
-        self.inner.streams_ended.with_label_values(&[end.label()]).inc();
-    }
-
-    pub fn appended(&self) {
-        self.inner.events_appended.inc();
-    }
-
-    pub fn delivered(&self, events: usize) {
-        self.inner.events_delivered.inc_by(events as u64);
-    }
-
-    pub fn replayed(&self, events: usize) {
-        self.inner.events_replayed.inc_by(events as u64);
-    }
-
-    pub fn duplicate(&self) {
-        self.inner.events_duplicate.inc();
-    }
-
-    pub fn nodes(&self, alive: usize) {
-        self.inner.nodes.set(i64::try_from(alive).unwrap_or(i64::MAX));
-    }
-
-    pub fn node_died(&self) {
-        self.inner.node_deaths.inc();
-    }
-
-    pub fn resynced(&self, streams: usize) {
-        self.inner.resyncs.inc_by(streams as u64);
-    }
-
-    pub fn gap(&self) {
-        self.inner.gaps.inc();
-    }
-
-    pub fn resumed(&self, end: ResumeEnd) {
-        self.inner.resumes.with_label_values(&[end.label()]).inc();
-    }
-
-    pub fn took_over(&self, end: TakeoverEnd) {
-        self.inner.takeovers.with_label_values(&[end.label()]).inc();
-    }
-
-    #[must_use]
-    pub fn relay(&self, side: RelaySide) -> Gauged {
-        Gauged::new(self.inner.relays.with_label_values(&[side.label()]))
-    }
-
-    pub fn relayed(&self, end: RelayEnd) {
-        self.inner.relays_ended.with_label_values(&[end.label()]).inc();
-    }
-
-    pub fn exchanged(&self, end: ExchangeEnd, took: Duration) {
-        self.inner.exchange_seconds.with_label_values(&[end.label()]).observe(took.as_secs_f64());
-    }
-
-    pub fn answered_in_json(&self) {
-        self.inner.json_answers.inc();
-    }
-
-    pub fn upstream_answered(&self, after: Duration) {
-        self.inner.upstream_seconds.observe(after.as_secs_f64());
-    }
-
-    pub fn upstream_session_opened(&self, outcome: Outcome) {
-        self.inner.upstream_sessions.with_label_values(&[outcome.label()]).inc();
-    }
-
-    pub fn upstream_session_lost(&self) {
-        self.inner.upstream_sessions_lost.inc();
-    }
-
-    pub fn answer_dropped(&self) {
-        self.inner.answers_dropped.inc();
-    }
-
-    pub fn limit_hit(&self, limit: Limit) {
-        self.inner.limit_hits.with_label_values(&[limit.key()]).inc();
-    }
-
-    pub fn handshake_failed(&self) {
-        self.inner.tls_handshakes_failed.inc();
-    }
-
-    pub fn refused(&self, status: u16) {
-        self.inner.requests_refused.with_label_values(&[&status.to_string()]).inc();
     }
 }
 

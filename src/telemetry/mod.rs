@@ -8,6 +8,8 @@ mod logging;
 mod metrics;
 
 pub use chain::chain;
-pub use labels::{ExchangeEnd, Outcome, RelayEnd, RelaySide, ResumeEnd, SessionEnd, StreamEnd, TakeoverEnd};
+pub use labels::{
+    ExchangeEnd, Outcome, RelayEnd, RelaySide, ResumeEnd, SessionEnd, SharedRate, StreamEnd, TakeoverEnd,
+};
 pub use logging::{Config as LogConfig, Format as LogFormat, init as init_logging};
 pub use metrics::{Gauged, Metrics};

@@ -5,6 +5,7 @@ mod bus;
 mod delivery;
 mod log;
 mod nodes;
+mod rates;
 mod session;
 mod shard;
 mod store;
@@ -13,4 +14,5 @@ mod stream;
 mod tests;
 
 pub use bus::MemoryBus;
+pub use rates::MemoryRates;
 pub use store::MemorySessionStore;

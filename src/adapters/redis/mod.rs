@@ -7,6 +7,7 @@ mod connect;
 mod link;
 mod port;
 mod presence;
+mod rates;
 mod scripts;
 mod servers;
 mod steps;

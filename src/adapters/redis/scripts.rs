@@ -48,4 +48,5 @@ scripts! {
     index: "index";
     nodes: "nodes";
     hint: "hints";
+    rates: "rates";
 }

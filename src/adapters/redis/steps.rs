@@ -16,7 +16,7 @@ use super::link::Link;
 use super::scripts::{Script, Scripts};
 use super::servers::Servers;
 use super::topology::Elsewhere;
-use crate::domain::{SessionId, StreamId};
+use crate::domain::{Principal, SessionId, StreamId};
 use crate::ports::{Bounds, StoreError};
 
 /// What Redis says before it runs anything of a step.
@@ -102,6 +102,10 @@ impl Steps {
 
     pub(super) fn hints_key(&self, server: &str) -> String {
         format!("{}:hints:{{{server}}}", self.prefix)
+    }
+
+    pub(super) fn rate_key(&self, principal: &Principal) -> String {
+        format!("{}:rate:{}", self.prefix, principal.as_str())
     }
 
     pub(super) async fn run(

@@ -1,9 +1,9 @@
-//! The keys of sessions: their log, their life, and how much of everything there may be.
+//! The keys of sessions: their log, their life, and the time of their requests.
 
-use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SECOND, SHORTEST, TIMEOUTS, TIMEOUTS_MAX, ZERO};
+use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SHORTEST, TIMEOUTS, TIMEOUTS_MAX, ZERO};
 use super::{milliseconds, seconds};
 use crate::config::reader::Section;
-use crate::config::settings::{LimitsConfig, LogConfig, RequestsConfig, SessionsConfig};
+use crate::config::settings::{LogConfig, RequestsConfig, SessionsConfig};
 
 pub(super) const LOG: &str = "The log of sent events, from which clients resume after a broken connection.";
 
@@ -68,60 +68,6 @@ pub(super) fn sessions(s: &mut Section<'_, '_>) -> SessionsConfig {
         s.fault(&["sse_grace", "idle_timeout"], "sessions.sse_grace is longer than sessions.idle_timeout");
     }
     sessions
-}
-
-pub(super) const LIMITS: &str = "How much there may be at once. Beyond it clients get 503 with a \
-    `Retry-After`, and what is already open goes on.";
-
-pub(super) fn limits(s: &mut Section<'_, '_>) -> LimitsConfig {
-    LimitsConfig {
-        sessions_max: s.count("sessions_max", 100_000, 1..=100_000_000, "Sessions that exist at once."),
-        streams_max: s.count(
-            "streams_max",
-            18_000,
-            1..=1_000_000,
-            "Open streams of this node. Each takes a file descriptor; the default fits a limit of 20,000.",
-        ),
-        streams_per_session_max: s.count(
-            "streams_per_session_max",
-            16,
-            1..=1024,
-            "Open streams of one session. Ordinary clients have one or two.",
-        ),
-        requests_per_session_max: s.count(
-            "requests_per_session_max",
-            64,
-            1..=10_000,
-            "Requests of one session that run at once.",
-        ),
-        attaches_max: s.count(
-            "attaches_max",
-            256,
-            1..=65_536,
-            "Streams that are being opened or resumed on this node at the same moment. When many clients come back \
-             at once, those that resume wait, and are told to come again; the rest get 503.",
-        ),
-        subscriptions_per_session_max: s.count(
-            "subscriptions_per_session_max",
-            1000,
-            1..=100_000,
-            "Resources that one session is subscribed to.",
-        ),
-        session_bytes_max: s.bytes(
-            "session_bytes_max",
-            256 * KIB,
-            4 * KIB..=GIB,
-            "What one session is remembered by, beside its log: its `initialize`, the server's capabilities, log level \
-             and subscriptions. A larger `initialize` gets 413; what else has no room is not given back to a server \
-             that loses its session.",
-        ),
-        retry_after: s.duration(
-            "retry_after",
-            seconds(2),
-            SECOND..=5 * MINUTE,
-            "What `Retry-After` says; rounded up to whole seconds, as HTTP wants it.",
-        ),
-    }
 }
 
 pub(super) const REQUESTS: &str = "Time limits of single requests. Each server can have its own.";

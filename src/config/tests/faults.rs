@@ -164,6 +164,14 @@ fn what_does_not_fit_together() {
         "1:26: log.session_bytes_max: log.stream_bytes_max is larger than log.session_bytes_max",
     );
     check(
+        "limits: {principal: {bytes_per_minute: 1MiB}}",
+        "1:40: limits.principal.bytes_per_minute: limits.principal.bytes_per_minute is less than one body of http.body_bytes_max",
+    );
+    check(
+        "limits: {requests_burst: 5}",
+        "1:26: limits.requests_burst: limits.requests_burst means nothing without limits.requests_per_second",
+    );
+    check(
         "servers: {a: {upstream: 'http://a', timeout: 11m}}",
         "1:46: servers.a.timeout: this server's timeout is longer than its timeout_max",
     );

@@ -12,6 +12,7 @@ mod nats;
 mod nats_access;
 mod nats_signed;
 mod operate;
+mod rates;
 mod redis;
 mod redis_access;
 mod redis_cluster;

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use holdfast::adapters::redis::{Config, RedisSessionStore};
 use holdfast::domain::{EventNumber, Principal, SessionId, StreamKey, Transport};
-use holdfast::ports::{Append, Appended, Bounds, Lease, LogBounds, Opened, Query, SessionStore, StoreError};
+use holdfast::ports::{
+    Append, Appended, Bounds, Lease, LogBounds, Opened, Query, RateLimits, SessionStore, StoreError,
+};
 use tokio::time::Instant;
 
+use super::rates::Rating;
 use super::redis::redis_contract;
 use super::{Harness, attach, bound, bounds, get_stream, logged, message, node, opened, server, texts};
 use crate::servers::{RedisCluster, Shared, redis_config};
@@ -29,6 +32,16 @@ impl RedisCluster {
     }
 }
 
+impl Rating for Arc<RedisCluster> {
+    async fn rates(&self) -> Arc<dyn RateLimits> {
+        Arc::new(self.fresh(bounds()).await)
+    }
+
+    async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+}
+
 impl Harness for Arc<RedisCluster> {
     async fn store(&self, bounds: Bounds) -> Arc<dyn SessionStore> {
         Arc::new(self.fresh(bounds).await)
@@ -41,8 +54,13 @@ impl Harness for Arc<RedisCluster> {
 
 mod whole {
     use super::{CLUSTER, RedisCluster, redis_contract};
+    use crate::contract::instantiate;
 
     redis_contract! { #[tokio::test] CLUSTER.get(RedisCluster::start) }
+
+    instantiate! { #[tokio::test] CLUSTER.get(RedisCluster::start);
+        rates: each_principal_has_its_own;
+    }
 }
 
 /// Sessions until each primary has at least one, and one of each.

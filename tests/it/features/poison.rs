@@ -121,7 +121,7 @@ impl Scene {
         let mut nodes = Vec::new();
         for _ in 0..3 {
             let bus = NatsBus::connect(&Config { keys: keys.clone(), ..nats.config() }).await.unwrap();
-            let shared = Shared { store: shared.store.clone(), bus: Arc::new(bus) };
+            let shared = Shared { bus: Arc::new(bus), ..shared.clone() };
             nodes.push(Gateway::start_on(&config, shared).await);
         }
         for node in &nodes {

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use holdfast::app::Shared;
 use holdfast::domain::{
-    Fence, NodeId, Principal, ServerName, Session, SessionId, SessionPart, StreamKey, Transport,
+    Fence, NodeId, Principal, Rate, ServerName, Session, SessionId, SessionPart, StreamKey, Transport,
 };
 use holdfast::ports::{
     Append, Appended, Attach, Attached, Beat, Begin, Begun, Bus, BusError, CloseIf, Closed, Durability,
-    Envelope, Inbox, Inspected, Lease, Mark, Opened, Page, Parcel, PortFuture, Query, RelayAnswer, RelayAsk,
-    SeenNode, SessionStore, Steal, Stolen, StoreError, Updated,
+    Envelope, Inbox, Inspected, Lease, Mark, Opened, Page, Parcel, PortFuture, Query, RateLimits,
+    RelayAnswer, RelayAsk, SeenNode, SessionStore, Steal, Stolen, StoreError, Taken, Updated,
 };
 
 /// What is broken now.
@@ -120,7 +120,30 @@ pub(crate) fn faulty(shared: Shared) -> (Shared, Arc<Faults>) {
     let faults: Arc<Faults> = Arc::default();
     let store = FaultyStore { store: shared.store, faults: faults.clone() };
     let bus = FaultyBus { bus: shared.bus, faults: faults.clone() };
-    (Shared { store: Arc::new(store), bus: Arc::new(bus) }, faults)
+    let rates = FaultyRates { rates: shared.rates, faults: faults.clone() };
+    (Shared { store: Arc::new(store), bus: Arc::new(bus), rates: Arc::new(rates) }, faults)
+}
+
+#[derive(Debug)]
+struct FaultyRates {
+    rates: Arc<dyn RateLimits>,
+    faults: Arc<Faults>,
+}
+
+impl RateLimits for FaultyRates {
+    fn take<'a>(
+        &'a self,
+        principal: &'a Principal,
+        rate: Rate,
+        requests: u64,
+    ) -> PortFuture<'a, Result<Taken, StoreError>> {
+        Box::pin(async move {
+            self.faults.takes("take");
+            self.faults.hesitate("take").await;
+            self.faults.store()?;
+            self.rates.take(principal, rate, requests).await
+        })
+    }
 }
 
 #[derive(Debug)]

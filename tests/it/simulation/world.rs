@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use fastrand::Rng;
-use holdfast::adapters::memory::MemoryBus;
+use holdfast::adapters::memory::{MemoryBus, MemoryRates};
 use holdfast::app::{Gateway, Shared, Surroundings};
 use holdfast::config::Config;
 use holdfast::domain::{Entropy, EventNumber, NodeId};
@@ -168,8 +168,11 @@ impl World {
         let id = NodeId::parse(&format!("n{index}-{}", slot.incarnations)).unwrap();
         let (gate, links) = (Gate::default(), Links::new());
         let ports = Ports { world: self.clone(), node: id.clone(), links: links.clone() };
-        let shared =
-            Shared { store: Arc::new(NodesStore(ports.clone())), bus: Arc::new(NodesBus(ports.clone())) };
+        let shared = Shared {
+            store: Arc::new(NodesStore(ports.clone())),
+            bus: Arc::new(NodesBus(ports.clone())),
+            rates: Arc::new(MemoryRates::default()),
+        };
         let rng = Mutex::new(self.rng.lock().unwrap().fork());
         let surroundings = Surroundings {
             node: id.clone(),

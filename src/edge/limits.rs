@@ -1,0 +1,57 @@
+//! The limits of a principal, where its requests come in: refused before anything of them is read, so that
+//! a flood costs next to nothing. What runs, is open or lasts is counted by the hub.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::error::failed;
+use super::{Edge, Who};
+use crate::limits::Intake;
+
+/// Counts the request, whatever it asks for.
+pub(super) async fn admit(
+    State(edge): State<Edge>,
+    Extension(identity): Who,
+    request: Request,
+    next: Next,
+) -> Response {
+    match edge.hub.admit(&identity.principal, 1).await {
+        Ok(()) => next.run(request).await,
+        Err(error) => failed(&edge, &error, None),
+    }
+}
+
+/// A body that is counted as it is read.
+pub(super) struct Counted {
+    pub body: Body,
+    pub intake: Intake,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+        Poll::Ready(frame.map(|frame| {
+            let frame = frame?;
+            self.intake.read(frame.data_ref().map_or(0, Bytes::len))?;
+            Ok(frame)
+        }))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
