@@ -30,6 +30,15 @@ impl Rate {
         u64::try_from(nanos).unwrap_or(u64::MAX)
     }
 
+    /// How much of the burst has to be left for so many, as the time in which it comes back. More than the
+    /// burst are owed, or they would never fit; a cell less does, as the first of a batch was taken with its head.
+    #[must_use]
+    pub fn needed_nanos(self, cells: u64) -> u64 {
+        let burst = self.nanos(self.burst);
+        let most = if cells > 1 { burst.saturating_sub(self.nanos(1)) } else { burst };
+        self.nanos(cells).min(most)
+    }
+
     /// Cells that may come at once.
     #[must_use]
     pub const fn burst(self) -> u64 {

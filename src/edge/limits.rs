@@ -3,18 +3,25 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::error::failed;
 use super::{Edge, Who};
-use crate::limits::Intake;
+use crate::hub::Error;
+use crate::limits::{Exceeded, Intake};
+
+/// A client that comes back with its position waits so long: some give a stream up at a 429.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Counts the request, whatever it asks for.
 pub(super) async fn admit(
@@ -23,9 +30,16 @@ pub(super) async fn admit(
     request: Request,
     next: Next,
 ) -> Response {
-    match edge.hub.admit(&identity.principal, 1).await {
-        Ok(()) => next.run(request).await,
-        Err(error) => failed(&edge, &error, None),
+    let resumes = request.method() == Method::GET && request.headers().contains_key("last-event-id");
+    let until = Instant::now() + if resumes { PATIENCE } else { Duration::ZERO };
+    loop {
+        match edge.hub.admit(&identity.principal, 1).await {
+            Ok(()) => return next.run(request).await,
+            Err(Error::Exceeded(Exceeded { wait: Some(wait), .. })) if Instant::now() + wait < until => {
+                tokio::time::sleep(wait).await;
+            }
+            Err(error) => return failed(&edge, &error, None),
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use crate::telemetry::Metrics;
 
 /// Between two looks at a preface that comes in pieces.
 const PIECE: Duration = Duration::from_millis(10);
+const LONGEST_PIECE: Duration = Duration::from_millis(640);
 
 /// A connection on which a request may begin.
 #[derive(Debug)]
@@ -127,13 +128,18 @@ impl Opening {
 /// Looks at the first bytes and leaves them where they are.
 async fn peeked(socket: &TcpStream) -> io::Result<Spoken> {
     let mut seen = [0; PREFACE.len()];
+    let mut pause = PIECE;
     loop {
         match socket.peek(&mut seen).await? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             length => match told_by(&seen[..length]) {
                 Some(spoken) => return Ok(spoken),
-                // What was seen already makes the socket ready: only time tells whether there is more.
-                None => tokio::time::sleep(PIECE).await,
+                // What was seen already makes the socket ready: only time tells whether there is more. Whoever
+                // begins and does not go on is looked at less and less often.
+                None => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PIECE);
+                }
             },
         }
     }

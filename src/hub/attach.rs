@@ -54,7 +54,7 @@ impl Hub {
     /// Opens a session's GET stream, or resumes any stream of it at a position.
     ///
     /// # Errors
-    /// [`Error::NoSession`], [`Error::Limit`], or, without a position, [`Error::Store`].
+    /// [`Error::NoSession`], [`Error::Limit`], or, without a position, [`Error::Exceeded`], [`Error::Store`].
     pub async fn attach(
         &self,
         server: &Arc<Server>,
@@ -136,7 +136,7 @@ impl Hub {
             let _ = send.send(attempt);
         });
         match bound.await.unwrap_or(Err(Error::Abandoned("its stream could not be bound"))) {
-            Err(Error::Store(_)) if resumes => Ok(Attempt::Postponed),
+            Err(Error::Store(_) | Error::Exceeded(_)) if resumes => Ok(Attempt::Postponed),
             other => other,
         }
     }

@@ -123,6 +123,8 @@ impl Drop for StreamBody {
         if end == StreamEnd::Lagged {
             self.hub.inner.metrics.limit_hit(Limit::SlowReader);
         }
+        // Its principal may open another at once, however long the node takes to release this one.
+        drop(self.place.as_mut().and_then(|place| place.own.take()));
         if let Feed::Session { live, stream } = &self.feed {
             live.leave_stream(stream);
             let release = Release { live: live.clone(), stream: stream.clone(), place: self.place.take() };

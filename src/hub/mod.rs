@@ -287,7 +287,7 @@ impl Hub {
         let own = self.inner.limits.stream(of, replaces).map_err(|exceeded| self.exceeded(exceeded))?;
         let taken = self.inner.streams.fetch_add(1, Ordering::Relaxed);
         let gauge = self.inner.metrics.stream(kind);
-        let place = StreamPlace { inner: self.inner.clone(), _gauge: gauge, _own: own };
+        let place = StreamPlace { inner: self.inner.clone(), _gauge: gauge, own: Some(own) };
         if taken >= self.inner.config.streams_max {
             return Err(self.limit(Limit::Streams));
         }
@@ -305,7 +305,8 @@ impl Hub {
 struct StreamPlace {
     inner: Arc<Inner>,
     _gauge: Gauged,
-    _own: Place,
+    /// Its principal's.
+    own: Option<Place>,
 }
 
 impl Drop for StreamPlace {

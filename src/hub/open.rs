@@ -91,8 +91,14 @@ impl Hub {
         }
         let opened = async {
             let id = self.open(server, caller, Transport::Streamable, place).await?;
-            let live = self.agree(&id, client, handle.clone()).await?;
-            Ok((id, live))
+            match self.agree(&id, client, handle.clone()).await {
+                Ok(live) => Ok((id, live)),
+                Err(error) => {
+                    // Nobody got it.
+                    self.close_quietly(&id).await;
+                    Err(error)
+                }
+            }
         };
         let (id, live) = match opened.await {
             Ok(opened) => opened,

@@ -14,14 +14,15 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// Takes all cells or none; refused, it says after how long they are there. More than the burst are
-    /// given out of a full bucket, and are owed: no size of a batch gets around the rate, and none never fits.
+    /// given out of a bucket that is full but for one, and are owed: no size of a batch gets around the rate,
+    /// and none never fits.
     pub(super) fn take(&self, rate: Rate, now: Duration, cells: u64) -> Result<(), Duration> {
         let now_ns = nanos(now);
-        let (cost, burst) = (rate.nanos(cells), rate.nanos(rate.burst()));
+        let (cost, needed, burst) = (rate.nanos(cells), rate.needed_nanos(cells), rate.nanos(rate.burst()));
         let mut wait_ns = 0;
         let taken = self.full_at_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at_ns| {
             let full_at_ns = full_at_ns.max(now_ns);
-            wait_ns = full_at_ns.saturating_add(cost.min(burst)).saturating_sub(now_ns.saturating_add(burst));
+            wait_ns = full_at_ns.saturating_add(needed).saturating_sub(now_ns.saturating_add(burst));
             (wait_ns == 0).then(|| full_at_ns.saturating_add(cost))
         });
         taken.map(drop).map_err(|_| Duration::from_nanos(wait_ns))
@@ -77,7 +78,9 @@ mod tests {
         assert_eq!(bucket.take(rate, ms(0), 20), Ok(()), "the bucket is full");
         assert_eq!(bucket.take(rate, ms(0), 1), Err(ms(1800)));
         assert_eq!(bucket.take(rate, ms(1800), 1), Ok(()));
-        assert_eq!(bucket.take(rate, ms(1900), 20), Err(ms(200)), "it is not");
+        assert_eq!(bucket.take(rate, ms(1900), 20), Err(ms(100)), "it is not");
+        assert_eq!(bucket.take(rate, ms(2100), 1), Ok(()), "it came with the head of a batch");
+        assert_eq!(bucket.take(rate, ms(2100), 19), Ok(()));
     }
 
     #[test]
@@ -118,7 +121,7 @@ mod tests {
                 }
                 // Cells are given in whole nanoseconds.
                 let earned = u128::from(now_ns + 1) * cells as u128;
-                let most_at_once = u128::from(most.max(burst as u64));
+                let most_at_once = u128::from(most.max(burst as u64)) + 1;
                 prop_assert!(u128::from(taken) * 1_000_000_000 <= earned + most_at_once * 1_000_000_000);
             }
         }

@@ -192,12 +192,18 @@ impl Limits {
         Ok(Place::of([own, total.transpose()?]))
     }
 
-    /// A place for an open stream, over the limit too if it `replaces` one.
+    /// A place for an open stream; over the limit too, up to twice as many, if it `replaces` one that is about
+    /// to end.
     ///
     /// # Errors
     /// [`Exceeded`].
     pub fn stream(&self, principal: &Principal, replaces: bool) -> Result<Place, Exceeded> {
-        let max = self.inner.config.principal.streams_max.map(|max| if replaces { usize::MAX } else { max });
+        let max = self
+            .inner
+            .config
+            .principal
+            .streams_max
+            .map(|max| if replaces { max.saturating_mul(2) } else { max });
         let own = self.take(principal, max, |account| &account.streams, Limit::PrincipalStreams)?;
         Ok(Place::of([own, None]))
     }

@@ -44,9 +44,11 @@ impl State {
             self.whole.retain(|_, whole| *whole > now);
             self.look_at = (self.whole.len() * 2).max(FEW);
         }
-        let [cost, burst] = [requests, rate.burst()].map(|cells| Duration::from_nanos(rate.nanos(cells)));
+        let [cost, needed, burst] =
+            [rate.nanos(requests), rate.needed_nanos(requests), rate.nanos(rate.burst())]
+                .map(Duration::from_nanos);
         let whole = self.whole.get(principal).map_or(now, |whole| (*whole).max(now));
-        let wait = (whole - now + cost.min(burst)).saturating_sub(burst);
+        let wait = (whole - now + needed).saturating_sub(burst);
         if !wait.is_zero() {
             return Taken::Nothing { wait };
         }

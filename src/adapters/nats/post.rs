@@ -46,6 +46,9 @@ pub(super) struct Post {
     pub unread: Seldom,
 }
 
+/// How the subjects begin at which clients of a NATS await answers.
+const INBOXES: &str = "_INBOX.";
+
 impl Post {
     /// Until the inbox is dropped, or the client is.
     pub(super) async fn receive(self, subjects: Subjects, client: Client) {
@@ -91,8 +94,12 @@ impl Post {
         }
     }
 
-    /// Answers, if the client takes it: with a server that stands still its queue fills.
+    /// Answers, if the client takes it: with a server that stands still its queue fills. The subject is not
+    /// signed, as servers may rename it: only where nothing but answers is awaited does this node speak.
     async fn say(&self, client: &Client, reply: Subject, question: Option<&Signature>, answer: Bytes) {
+        if !reply.starts_with(INBOXES) {
+            return;
+        }
         let signature = self.guard.sign(Purpose::Answer(question), &answer);
         let said = publish(client, reply, None, signature.as_ref(), answer);
         let _ = tokio::time::timeout(self.timeout, said).await;

@@ -15,8 +15,9 @@ impl RateLimits for RedisSessionStore {
         requests: u64,
     ) -> PortFuture<'a, Result<Taken, StoreError>> {
         Box::pin(async move {
-            let micros = |cells| text(&rate.nanos(cells).div_ceil(1000).to_string());
-            let arguments = vec![micros(requests), micros(rate.burst())];
+            let micros = |nanos: u64| text(&nanos.div_ceil(1000).to_string());
+            let times = [rate.nanos(requests), rate.needed_nanos(requests), rate.nanos(rate.burst())];
+            let arguments = times.map(micros).to_vec();
             let keys = vec![self.steps.rate_key(principal)];
             let mut answer = self.steps.run(&self.steps.scripts.rates, keys, arguments).await?;
             if answer.text()? == "all" {

@@ -487,3 +487,40 @@ async fn nobody_waits_long_for_a_rate() {
     }
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
+
+#[tokio::test]
+async fn a_batch_that_is_larger_than_the_burst_is_let_in_after_a_pause() {
+    let upstream = answering().await;
+    let settings = [("limits.principal.requests_per_second", "10"), ("limits.principal.requests_burst", "5")];
+    let callers = Callers::start(1, &upstream, &settings).await;
+    let mut alice = callers.alice();
+    alice.initialize("2025-03-26").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let batch: Vec<_> = (1..=9).map(call).collect();
+    assert_eq!(alice.posted(&value!(batch)).await.status, 200, "larger than the burst");
+    let refused = alice.posted(&call(20)).await;
+    callers.check(&refused, "limits.principal.requests_per_second", &Value::Null);
+}
+
+#[tokio::test]
+async fn whoever_comes_back_is_told_to_wait_and_is_not_refused() {
+    let upstream = answering().await;
+    let settings = [("limits.principal.streams_max", "1"), ("limits.principal.requests_per_second", "5")];
+    let callers = Callers::start(1, &upstream, &settings).await;
+    let mut alice = callers.alice();
+    alice.initialize("2025-11-25").await;
+    let mut open = Stream::new(alice.get(None).await);
+    open.primed().await;
+    // A position that is lost, beside a stream that nobody knows to be dead.
+    let mut told = Stream::new(alice.get(Some("rubbish")).await);
+    while told.any().await.is_some() {}
+    assert_eq!(told.retries, 1, "it is told when to come again");
+    // More often than it may: it waits.
+    let position = open.position.take();
+    for _ in 0..8 {
+        let again = alice.get(position.as_deref()).await;
+        assert_eq!(again.status(), 200);
+        open = Stream::new(again);
+    }
+    drop(open);
+}
