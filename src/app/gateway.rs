@@ -9,10 +9,12 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
+use super::servers;
 use super::settings;
 use super::shared::Shared;
 use super::tls;
 use crate::auth::UnknownAlgorithm;
+use crate::certificates;
 use crate::config::{Config, DrainConfig};
 use crate::domain::{Entropy, InvalidId, NodeId};
 use crate::edge;
@@ -36,7 +38,7 @@ pub enum StartError {
     #[error("the address is not usable")]
     Address(#[from] io::Error),
     #[error("a certificate is not usable")]
-    Certificate(#[from] edge::TlsFault),
+    Certificate(#[from] certificates::Fault),
     #[error("a server's name or URL is not usable")]
     Name(#[from] InvalidId),
     #[error("an algorithm of an issuer's is not usable")]
@@ -202,7 +204,7 @@ impl Gateway {
         let relays = Relays::new(node.clone(), shared.bus.clone(), tasks.clone(), metrics.clone());
         let authenticator = settings::authenticator(config, &client)?;
         authenticator.start(&tasks);
-        let servers = settings::servers(config, &client, &node, &relays, &authenticator)?;
+        let servers = servers::servers(config, &client, &node, &relays, &authenticator, &tasks)?;
         let hub = Hub::start(Parts {
             config: settings::hub(config),
             node,
@@ -215,6 +217,7 @@ impl Gateway {
             metrics,
             tasks: tasks.clone(),
             entropy,
+            sealer: settings::sealer(&config.cluster),
         });
         let edge = settings::edge(config, address, authenticator);
         let clients = edge::client_routes(hub.clone(), lifecycle.clone(), edge);

@@ -4,6 +4,7 @@ mod demo;
 mod descriptors;
 mod gateway;
 mod operate;
+mod servers;
 mod settings;
 mod shared;
 mod tls;

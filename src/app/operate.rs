@@ -97,7 +97,7 @@ async fn ask(Admin { url: admin, ca_file }: &Admin, operation: &Operation) -> Re
     let config =
         HttpConfig { connect_timeout: PATIENCE, idle_connections_max: 1, idle_connection_timeout: PATIENCE };
     let client = match ca_file {
-        Some(file) => HttpClient::trusting(&config, file).map_err(Failure::Roots)?,
+        Some(file) => HttpClient::secured(&config, Some(file), None).map_err(Failure::Roots)?,
         None => HttpClient::new(&config).map_err(|error| unreachable(error.to_string()))?,
     };
     let answered = tokio::time::timeout(PATIENCE, async {

@@ -11,18 +11,16 @@ use super::shared::Unusable;
 use crate::adapters::{nats, redis};
 use crate::auth::{self, Access, Authenticator, Offered, Token, ToolRule};
 use crate::config::{
-    AccessConfig, AllowedHosts, AllowedOrigins, Answers, AuthMode, Bus, ClusterConfig, Config, Era,
-    ForwardedHeader, IssuerConfig, KeysFrom, LogFormat, NatsConfig, PrincipalConfig, ProxiesConfig,
-    RedisConfig, ServerConfig, SessionMode, State, TokenConfig, UseConfig,
+    AccessConfig, AllowedHosts, AllowedOrigins, AuthMode, Bus, ClusterConfig, Config, ForwardedHeader,
+    IssuerConfig, KeysFrom, LogFormat, NatsConfig, PrincipalConfig, ProxiesConfig, RedisConfig, ServerConfig,
+    State, TokenConfig, UseConfig,
 };
-use crate::domain::{InvalidId, NodeId, Rate, ServerName};
-use crate::hub::{
-    AnswerPolicy, Buffer, LeaveConfig, Relays, RequestsConfig, Server, Servers, SessionPolicy, StreamsConfig,
-};
+use crate::domain::{InvalidId, Rate};
+use crate::hub::{Buffer, LeaveConfig, RequestsConfig, Sealer, StreamsConfig};
 use crate::limits::{Allowance, Limits};
 use crate::ports::{Bounds, LogBounds};
-use crate::upstream::{EraPolicy, HttpClient, HttpConfig, Upstream};
-use crate::{edge, hub, limits, telemetry, upstream};
+use crate::upstream::{HttpClient, HttpConfig};
+use crate::{edge, hub, limits, telemetry};
 
 pub(super) fn logging(config: &Config) -> telemetry::LogConfig {
     let format = match config.telemetry.log_format {
@@ -47,7 +45,7 @@ pub(super) fn bounds(config: &Config) -> Bounds {
     }
 }
 
-fn requests(config: &Config, server: Option<&ServerConfig>) -> RequestsConfig {
+pub(super) fn requests(config: &Config, server: Option<&ServerConfig>) -> RequestsConfig {
     let own = &config.requests;
     RequestsConfig {
         timeout: server.and_then(|server| server.timeout).unwrap_or(own.timeout),
@@ -136,59 +134,10 @@ pub(super) fn http_client(config: &Config) -> HttpConfig {
     }
 }
 
-/// The servers that are offered by `node`. `state: none` makes every one stateless.
-pub(super) fn servers(
-    config: &Config,
-    client: &HttpClient,
-    node: &NodeId,
-    relays: &Relays,
-    authenticator: &Authenticator,
-) -> Result<Servers, InvalidId> {
-    let mut servers = Vec::new();
-    for (name, own) in &config.servers {
-        let requests = requests(config, Some(own));
-        let era = match own.era {
-            Era::Auto => EraPolicy::FindOut,
-            Era::Legacy => EraPolicy::Legacy,
-            Era::Modern => EraPolicy::Modern,
-            Era::Both => EraPolicy::Both,
-        };
-        let upstream = upstream::Config {
-            era,
-            era_ttl: config.upstream.era_ttl,
-            message_bytes_max: config.upstream.message_bytes_max,
-            reconnect_delay: config.upstream.reconnect_delay,
-            reconnect_delay_max: config.upstream.reconnect_delay_max,
-            timeout: requests.timeout,
-            close_timeout: config.upstream.close_timeout,
-            pinned_to: own.pinned.then(|| node.clone()),
-        };
-        // A URL that the configuration took is a URI: both follow RFC 3986 here.
-        let uri = Uri::try_from(own.upstream.reveal().as_str()).map_err(|_| InvalidId)?;
-        let server = ServerName::parse(name)?;
-        let client = if own.pinned {
-            relays.pin(server.clone(), uri.clone(), client.clone(), requests.timeout_max)
-        } else {
-            client.clone()
-        };
-        servers.push(Server {
-            name: server,
-            upstream: Upstream::new(&format!("{name} at {}", own.upstream), uri, client, upstream),
-            answers: match own.answers {
-                Answers::Auto => AnswerPolicy::Auto,
-                Answers::Json => AnswerPolicy::Json,
-                Answers::Sse => AnswerPolicy::Sse,
-            },
-            sessions: match (&config.state, own.sessions) {
-                (State::None, _) | (_, SessionMode::Stateless) => SessionPolicy::Stateless,
-                (State::Memory | State::Redis(_), SessionMode::Stateful) => SessionPolicy::Stateful,
-            },
-            requests,
-            login: authenticator.metadata_of(&format!("/servers/{name}/mcp")).map(|login| login.to_json()),
-        });
-    }
-    let default = config.default_server.as_deref().map(ServerName::parse).transpose()?;
-    Ok(Servers::new(servers, default.as_ref()))
+/// With the keys that messages between nodes are signed with.
+pub(super) fn sealer(cluster: &ClusterConfig) -> Sealer {
+    let known = cluster.keys.iter().map(|(name, key)| (name.as_str(), key.reveal()));
+    Sealer::new(known, cluster.signing_key.as_deref())
 }
 
 pub(super) fn edge(config: &Config, listening: SocketAddr, authenticator: Authenticator) -> edge::Config {

@@ -1,7 +1,8 @@
 //! The settings themselves: what the rooms get. Each struct is the `Config` of one room.
 
+mod server;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use url::Url;
 
 use super::key_bytes::KeyBytes;
 use super::secret::Secret;
+
+pub use server::*;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -321,74 +324,4 @@ pub enum LogFormat {
     Auto,
     Text,
     Json,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct ServerConfig {
-    pub upstream: UpstreamUrl,
-    pub access: AccessConfig,
-    pub era: Era,
-    pub answers: Answers,
-    pub sessions: SessionMode,
-    /// Each node has a server of its own behind the address.
-    pub pinned: bool,
-    /// In place of `requests.timeout`.
-    pub timeout: Option<Duration>,
-    /// In place of `requests.timeout_max`.
-    pub timeout_max: Option<Duration>,
-}
-
-/// Which era of MCP a server speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Era {
-    /// Found out and remembered.
-    Auto,
-    Legacy,
-    Modern,
-    Both,
-}
-
-/// In which form legacy clients get their answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answers {
-    /// The upstream's first message decides.
-    Auto,
-    Json,
-    Sse,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionMode {
-    Stateful,
-    /// No session id is minted; each request stands alone.
-    Stateless,
-}
-
-/// Where a server is. Its query may hold a key, so `Debug` and `Display` leave it out.
-#[derive(Clone, PartialEq, Eq)]
-pub struct UpstreamUrl(Url);
-
-impl UpstreamUrl {
-    pub fn new(url: Url) -> Self {
-        Self(url)
-    }
-
-    /// The whole URL, query included: for requests, not for logs.
-    pub fn reveal(&self) -> &Url {
-        &self.0
-    }
-}
-
-impl fmt::Display for UpstreamUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(url) = self;
-        write!(f, "{}{}", url.origin().ascii_serialization(), url.path())?;
-        if url.query().is_some() { f.write_str("?…") } else { Ok(()) }
-    }
-}
-
-impl fmt::Debug for UpstreamUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
 }

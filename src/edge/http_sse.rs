@@ -51,8 +51,10 @@ async fn handle_get(
         None => format!("{prefix}/message"),
     };
     let endpoint = |session: &SessionId| format!("{path}?sessionId={session}");
-    let opened =
-        edge.hub.open_http_sse(&server, &caller(&identity, headers), position.as_ref(), endpoint).await;
+    let opened = edge
+        .hub
+        .open_http_sse(&server, &caller(&server, &identity, headers), position.as_ref(), endpoint)
+        .await;
     opened.map(|opened| attachment(opened, &identity)).map_err(|error| failed(edge, &error, None))
 }
 
@@ -81,7 +83,9 @@ async fn handle_post(
     let id = named.session.as_deref().and_then(|text| SessionId::parse(text).ok()).ok_or_else(|| {
         refuse_with(edge, codes::SERVER, "the query needs sessionId, as the endpoint event gave it")
     })?;
-    let caller = caller(&identity, request.headers());
+    let mut caller = caller(&server, &identity, request.headers());
+    // Its session has those of its opening GET.
+    server.passes.iter().for_each(|name| _ = caller.headers.remove(name));
     let body = messages(edge, &caller.principal, request).await?;
     permit(edge, name, Endpoint::HttpSse, &identity, &body)?;
     let found = edge.hub.session_of(&server, &caller, &id, Transport::HttpSse).await;

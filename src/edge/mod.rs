@@ -35,7 +35,7 @@ use axum::{Extension, Router};
 pub use listener::{ListenerConfig, serve};
 pub use origin::{Hosts, Origins, Policy};
 pub use proxies::{ForwardedHeader, Proxies};
-pub use tls::{PemFile, Tls, TlsConfig, TlsFault};
+pub use tls::Tls;
 
 use crate::auth::{Authenticator, Identity};
 use crate::hub::Hub;

@@ -44,7 +44,7 @@ async fn handle_post(
     let headers = request.headers().clone();
     let wanted = if server.answers == AnswerPolicy::Json { Accepts::Json } else { Accepts::Both };
     accepts(edge, &headers, wanted)?;
-    let caller = caller(&identity, &headers);
+    let caller = caller(&server, &identity, &headers);
     let body = messages(edge, &caller.principal, request).await?;
     permit(edge, name, Endpoint::Streamable, &identity, &body)?;
     match body {
@@ -171,7 +171,7 @@ async fn handle_get(
         return Err(no_get("this server keeps no sessions, and has nothing to say unasked"));
     }
     accepts(edge, headers, Accepts::Events)?;
-    let caller = caller(&identity, headers);
+    let caller = caller(&server, &identity, headers);
     let live = session(edge, &server, &caller, headers).await?;
     // A position that was never given out here is a lost one: the client is told, and gets a stream.
     let position = header_text(headers, LAST_EVENT_ID).filter(|text| !text.is_empty()).map(|text| {
@@ -205,7 +205,7 @@ async fn handle_delete(
     if server.sessions == SessionPolicy::Stateless {
         return Err(no_get("this server keeps no sessions"));
     }
-    let live = session(edge, &server, &caller(&identity, headers), headers).await?;
+    let live = session(edge, &server, &caller(&server, &identity, headers), headers).await?;
     edge.hub.close(&live).await.map_err(|error| failed(edge, &error, None))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

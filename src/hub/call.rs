@@ -95,7 +95,7 @@ impl Call {
         id: Id,
         cancel: Arc<Notify>,
     ) -> Self {
-        let upstream = server.upstream.clone();
+        let upstream = server.reached_from(live);
         let position = request.upstream_event.as_deref().and_then(Position::from_text);
         let resumable = live.upstream().filter(|handle| handle.session.is_some()).zip(position);
         let calling = Box::pin(async move {

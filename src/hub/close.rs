@@ -55,8 +55,9 @@ impl Hub {
         tracing::debug!(session = %id, ?end, "session ended");
         self.inner.metrics.session_ended(end);
         self.inner.opened.forget(&id);
-        if let Some(live) = self.inner.registry.forget(&id) {
-            end_streams(&live);
+        let live = self.inner.registry.forget(&id);
+        if let Some(live) = &live {
+            end_streams(live);
         }
         let ended = Envelope::SessionEnded { session: id };
         if let Err(error) = self.inner.mail.announce(ended).await {
@@ -64,7 +65,8 @@ impl Hub {
         }
         let server = self.inner.servers.get(Some(closed.session.server.as_str()));
         if let (Some(server), Some(handle)) = (server, closed.session.upstream) {
-            self.close_upstream(&server, handle);
+            let upstream = live.map_or_else(|| server.upstream.clone(), |live| server.reached_from(&live));
+            self.close_upstream(&server.name, upstream, handle);
         }
     }
 

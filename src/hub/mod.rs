@@ -6,12 +6,14 @@ mod alone;
 mod attach;
 mod body;
 mod call;
+mod carried;
 mod close;
 mod deadline;
 mod deliver;
 mod error;
 mod exchange;
 mod farewell;
+mod head;
 mod inbox;
 mod janitor;
 mod limits;
@@ -31,6 +33,7 @@ mod registry;
 mod relay;
 mod reopen;
 mod resync;
+mod sealer;
 mod server;
 mod stateless;
 mod step;
@@ -56,6 +59,7 @@ pub use passing::PassingBody;
 pub use post::{Form, Reply};
 pub use rates::Rates;
 pub use relay::Relays;
+pub use sealer::Sealer;
 pub use server::{AnswerPolicy, Server, Servers, SessionPolicy};
 
 use crate::domain::{Entropy, Limit, NodeId, Principal, RequestId, StreamId, StreamKind};
@@ -169,6 +173,7 @@ struct Inner {
     /// Streams that are being bound.
     attaches: tokio::sync::Semaphore,
     entropy: Entropy,
+    sealer: Sealer,
     /// Fires when running requests have to end, answered or not.
     abandon: CancellationToken,
 }
@@ -190,6 +195,8 @@ pub struct Parts {
     pub tasks: Tasks,
     /// Where session and stream ids come from.
     pub entropy: Entropy,
+    /// For what of a session nobody but nodes may read.
+    pub sealer: Sealer,
 }
 
 impl Hub {
@@ -220,6 +227,7 @@ impl Hub {
             releases: body::Releases::default(),
             graces: janitor::Graces::default(),
             entropy: parts.entropy,
+            sealer: parts.sealer,
             abandon: CancellationToken::new(),
         };
         let hub = Self { inner: Arc::new(inner) };

@@ -40,7 +40,7 @@ impl Hub {
         message: &Message,
         version: &str,
     ) -> Result<Reply, Error> {
-        let eras = server.upstream.eras().await?;
+        let eras = server.reached_by(caller).eras().await?;
         if !eras.modern.iter().any(|supported| supported == version) {
             let legacy = LegacyVersion::ALL.iter().map(|version| version.as_str()).filter(|_| eras.legacy);
             let supported: Vec<_> = eras.modern.iter().map(String::as_str).chain(legacy).collect();

@@ -24,7 +24,7 @@ use crate::protocol::legacy;
 use crate::protocol::modern;
 use crate::protocol::version::LegacyVersion;
 use crate::telemetry::Outcome;
-use crate::upstream;
+use crate::upstream::{self, Upstream};
 
 /// What `initialize` is answered with.
 #[derive(Debug)]
@@ -80,13 +80,14 @@ impl Hub {
             SessionPolicy::Stateful => self.session_place(&caller.principal)?,
             SessionPolicy::Stateless => None,
         };
-        let handshake = self.shake_hands(server, caller, request).await?;
+        let upstream = server.reached_by(caller);
+        let handshake = self.shake_hands(server, &upstream, caller, request).await?;
         let body = handshake.answer.raw().clone();
         let Some((handle, client)) = handshake.agreed else {
             return Ok(Opening { session: None, status: handshake.status, body });
         };
         if server.sessions == SessionPolicy::Stateless {
-            self.close_upstream(server, handle);
+            self.close_upstream(&server.name, upstream, handle);
             return Ok(Opening { session: None, status: StatusCode::OK, body });
         }
         let opened = async {
@@ -103,7 +104,7 @@ impl Hub {
         let (id, live) = match opened.await {
             Ok(opened) => opened,
             Err(error) => {
-                self.close_upstream(server, handle);
+                self.close_upstream(&server.name, upstream, handle);
                 return Err(error);
             }
         };
@@ -155,14 +156,14 @@ impl Hub {
         caller: &Caller,
         request: &Message,
     ) -> Bytes {
-        let Handshake { answer, earlier, agreed, .. } = match self.shake_hands(server, caller, request).await
-        {
-            Ok(handshake) => handshake,
-            Err(error) => return error.body(request.id()),
-        };
+        let Handshake { answer, earlier, agreed, .. } =
+            match self.shake_hands(server, &server.reached_from(live), caller, request).await {
+                Ok(handshake) => handshake,
+                Err(error) => return error.body(request.id()),
+            };
         let settled = match agreed {
             None => Ok(()),
-            Some((handle, client)) => self.settle_on_stream(server, live, handle, client, &earlier).await,
+            Some((handle, client)) => self.settle_on_stream(server, live, (handle, client), &earlier).await,
         };
         settled.map_or_else(|error| error.body(request.id()), |()| answer.raw().clone())
     }
@@ -171,22 +172,21 @@ impl Hub {
         &self,
         server: &Arc<Server>,
         live: &Arc<Live>,
-        handle: UpstreamHandle,
-        client: ClientFacts,
+        (handle, client): (UpstreamHandle, ClientFacts),
         earlier: &[Message],
     ) -> Result<(), Error> {
         match self.agree(&live.id, client, handle.clone()).await {
             Ok(now) => {
                 if now.upstream().as_ref() != Some(&handle) {
                     // A second initialize of one session: the first one's upstream session stays.
-                    self.close_upstream(server, handle.clone());
+                    self.close_upstream(&server.name, server.reached_from(live), handle.clone());
                 }
                 self.keep_earlier(live, StreamId::http_sse(), earlier).await;
                 self.pump_at_holder(server, live).await;
                 Ok(())
             }
             Err(error) => {
-                self.close_upstream(server, handle);
+                self.close_upstream(&server.name, server.reached_from(live), handle);
                 Err(error)
             }
         }
@@ -209,6 +209,7 @@ impl Hub {
             None => {
                 let place = self.session_place(&caller.principal)?;
                 let id = self.open(server, caller, Transport::HttpSse, place).await?;
+                self.seal(server, &id, caller).await?;
                 self.session(server, caller, &id).await?
             }
         };
@@ -276,6 +277,7 @@ impl Hub {
     pub(super) async fn shake_hands(
         &self,
         server: &Server,
+        upstream: &Upstream,
         caller: &Caller,
         request: &Message,
     ) -> Result<Handshake, Error> {
@@ -299,18 +301,18 @@ impl Hub {
         if raw.len() > bytes_max {
             return Err(self.too_large(bytes_max));
         }
-        let opening = server.upstream.open(raw.clone(), 1, &caller.headers);
+        let opening = upstream.open(raw.clone(), 1, &caller.headers);
         let opened = tokio::time::timeout(server.requests.timeout, opening).await;
         let opened = match opened.unwrap_or_else(|_| Err(server.upstream.late())) {
             Ok(opened) => opened,
             Err(error) => {
                 self.inner.metrics.upstream_session_opened(Outcome::Error);
-                let error = self.other_era(server, &asked.protocol_version, error).await;
+                let error = self.other_era(upstream, &asked.protocol_version, error).await;
                 return own_refusal(error, request);
             }
         };
         if opened.answer.id() != request.id() {
-            let upstream = server.upstream.name().to_owned();
+            let upstream = upstream.name().to_owned();
             let what = "its answer to initialize has another id".to_owned();
             return Err(upstream::Error::Invalid { upstream, what }.into());
         }
@@ -325,7 +327,7 @@ impl Hub {
             (handle, client)
         });
         if let Some((handle, _)) = agreed.as_ref().filter(|(_, client)| client.bytes() > bytes_max) {
-            self.close_upstream(server, handle.clone());
+            self.close_upstream(&server.name, upstream.clone(), handle.clone());
             return Err(self.too_large(bytes_max));
         }
         let login = server.login.as_ref().filter(|_| agreed.is_some());
@@ -345,11 +347,11 @@ impl Hub {
 
     /// An upstream that refused `initialize` may speak the modern era only: the client is told which
     /// versions it has.
-    async fn other_era(&self, server: &Server, asked: &str, error: upstream::Error) -> Error {
+    async fn other_era(&self, upstream: &Upstream, asked: &str, error: upstream::Error) -> Error {
         if !matches!(error, upstream::Error::Refused { .. }) {
             return error.into();
         }
-        match server.upstream.eras().await {
+        match upstream.eras().await {
             Ok(eras) if !eras.legacy => {
                 let supported: Vec<_> = eras.modern.iter().map(String::as_str).collect();
                 Error::Refused(modern::unsupported_version(asked, &supported))

@@ -82,6 +82,7 @@ impl Hub {
         if !is_callers(&live) {
             return Err(Error::NoSession);
         }
+        self.carry(server, &live, caller)?;
         live.mark_used();
         Ok(live)
     }

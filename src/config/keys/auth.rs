@@ -190,7 +190,7 @@ fn check_algorithms(s: &mut Section<'_, '_>, secret: Option<&Secret>, algorithms
 }
 
 /// Encrypted, or on this machine.
-fn is_safe(url: &Url) -> bool {
+pub(super) fn is_safe(url: &Url) -> bool {
     let loopback = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -230,7 +230,7 @@ fn tool_rule(text: &str) -> Result<(), Reason> {
 }
 
 /// What may stand for an issuer, an audience, or a claim.
-fn address_or_name(text: &str) -> Result<String, Reason> {
+pub(super) fn address_or_name(text: &str) -> Result<String, Reason> {
     let allowed = |byte: u8| byte.is_ascii_graphic() && !b"\"\\<>=?#".contains(&byte);
     match !text.is_empty() && text.bytes().all(allowed) {
         true => Ok(text.to_owned()),
@@ -244,7 +244,7 @@ fn scopes(s: &mut Section<'_, '_>, doc: &'static str) -> Vec<String> {
 }
 
 /// RFC 6749, section 3.3; there `=` is allowed, and nobody uses it.
-fn is_scope(text: &str) -> bool {
+pub(super) fn is_scope(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\=".contains(&byte))
 }
 

@@ -16,9 +16,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     NOT_YET_AFTER, NOT_YET_AFTER_MAX, PATIENCE, PIECE_BYTES_MAX, RelayError, Relays, SILENT_AT_FIRST_FOR,
-    SILENT_FOR, head,
+    SILENT_FOR,
 };
 use crate::domain::{NodeId, ServerName};
+use crate::hub::head;
 use crate::hub::nodes::{Health, Nodes};
 use crate::ports::{BusError, RelayAnswer, RelayAsk, RelayId, RelayRefusal, RelayStep};
 use crate::telemetry::{RelayEnd, RelaySide};
