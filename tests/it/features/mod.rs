@@ -16,6 +16,7 @@ mod faults;
 mod flood;
 mod floods;
 mod forms;
+mod hijacking;
 mod hostile;
 mod issuers;
 mod keeping;
