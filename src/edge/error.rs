@@ -49,11 +49,11 @@ pub(super) fn failed(edge: &Edge, error: &Error, message: Option<&Message>) -> R
     response
 }
 
-/// Whole seconds: as long as it takes where that is known.
+/// Whole seconds: as long as it takes where that is known, jittered up to half as much again.
 fn retry_after(edge: &Edge, error: &Error) -> Option<HeaderValue> {
     if let Error::Exceeded(Exceeded { wait: Some(wait), .. }) = error {
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        return Some(HeaderValue::from(seconds.max(1)));
+        let seconds = (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
+        return Some(HeaderValue::from(seconds + fastrand::u64(..=seconds.div_ceil(2))));
     }
     error.retry().then(|| later(edge))
 }

@@ -44,8 +44,13 @@ impl Hub {
 
     /// Takes back what was opened a moment ago.
     pub(super) async fn close_quietly(&self, id: &SessionId) {
-        if let Ok(Some(closed)) = self.store().close(id, &CloseIf::Always).await {
-            self.closed(closed, SessionEnd::StreamGone).await;
+        match self.store().close(id, &CloseIf::Always).await {
+            Ok(Some(closed)) => self.closed(closed, SessionEnd::StreamGone).await,
+            Ok(None) => self.inner.opened.forget(id),
+            // It is looked for later.
+            Err(error) => {
+                tracing::debug!(session = %id, %error, "a session that nobody got is not closed yet")
+            }
         }
     }
 

@@ -209,7 +209,14 @@ impl Hub {
             None => {
                 let place = self.session_place(&caller.principal)?;
                 let id = self.open(server, caller, Transport::HttpSse, place).await?;
-                self.session(server, caller, &id).await?
+                match self.session(server, caller, &id).await {
+                    Ok(live) => live,
+                    Err(error) => {
+                        // Nobody got it.
+                        self.close_quietly(&id).await;
+                        return Err(error);
+                    }
+                }
             }
         };
         let endpoint = endpoint(&live.id);

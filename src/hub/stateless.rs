@@ -56,7 +56,7 @@ impl Hub {
         };
         let passes = !batch && Form::from(server.answers) != Form::Sse;
         let call = Call::alone(self, server, message, calling, true, passes).counted(place);
-        self.follow(server, &caller.principal, call, None).await
+        self.follow(server, &caller.principal, call, None, None).await
     }
 
     async fn call_alone(
