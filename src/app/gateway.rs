@@ -200,7 +200,7 @@ impl Gateway {
         let metrics = Metrics::new();
         metrics.watch_bus(shared.bus.refusals());
         let relays = Relays::new(node.clone(), shared.bus.clone(), tasks.clone(), metrics.clone());
-        let authenticator = settings::authenticator(config, &client)?;
+        let authenticator = settings::authenticator(config, &client, &metrics)?;
         authenticator.start(&tasks);
         let servers = settings::servers(config, &client, &node, &relays, &authenticator)?;
         let hub = Hub::start(Parts {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
+use url::Url;
 
 use super::gateway::StartError;
 use super::shared::Unusable;
@@ -21,6 +22,7 @@ use crate::hub::{
 };
 use crate::limits::{Allowance, Limits};
 use crate::ports::{Bounds, LogBounds};
+use crate::telemetry::Metrics;
 use crate::upstream::{EraPolicy, HttpClient, HttpConfig, Upstream};
 use crate::{edge, hub, limits, telemetry, upstream};
 
@@ -236,7 +238,11 @@ pub(super) fn limits(config: &Config) -> Limits {
 }
 
 /// Who may call what.
-pub(super) fn authenticator(config: &Config, client: &HttpClient) -> Result<Authenticator, StartError> {
+pub(super) fn authenticator(
+    config: &Config,
+    client: &HttpClient,
+    metrics: &Metrics,
+) -> Result<Authenticator, StartError> {
     let auth = &config.auth;
     if auth.mode == AuthMode::None {
         return Ok(Authenticator::Nobody);
@@ -245,13 +251,25 @@ pub(super) fn authenticator(config: &Config, client: &HttpClient) -> Result<Auth
         Token::new(name, token.sha256.as_ref()?.reveal(), &token.scopes).ok()
     };
     let times = auth::Times { ttl: auth.keys_ttl, stale_max: auth.keys_stale_max, timeout: auth.timeout };
+    let uri = |url: &Url| Uri::try_from(url.as_str()).map_err(|_| InvalidId);
     let issuer = |(name, own): (&String, &IssuerConfig)| {
         let source = match &own.keys {
-            KeysFrom::Secret(secret) => auth::Source::Secret(secret.reveal().as_bytes().to_vec()),
-            KeysFrom::File(path) => auth::Source::File(path.clone()),
-            KeysFrom::Url(url) => auth::Source::Url(Uri::try_from(url.as_str()).map_err(|_| InvalidId)?),
-            KeysFrom::Metadata => auth::Source::Discovered,
+            KeysFrom::Secret(secret) => Some(auth::Source::Secret(secret.reveal().as_bytes().to_vec())),
+            KeysFrom::File(path) => Some(auth::Source::File(path.clone())),
+            KeysFrom::Url(url) => Some(auth::Source::Url(uri(url)?)),
+            KeysFrom::Metadata => Some(auth::Source::Discovered),
+            KeysFrom::Nowhere => None,
         };
+        let introspection = own.introspection.as_ref().map(|own| {
+            Ok::<_, StartError>(auth::IntrospectionConfig {
+                uri: uri(&own.url)?,
+                client_id: own.client_id.clone(),
+                client_secret: own.client_secret.reveal().to_owned(),
+                prefix: own.token_prefix.clone(),
+                timeout: auth.timeout,
+                asked_max: auth.introspections_max,
+            })
+        });
         Ok(auth::IssuerConfig {
             name: name.clone(),
             issuer: own.issuer.clone(),
@@ -261,6 +279,7 @@ pub(super) fn authenticator(config: &Config, client: &HttpClient) -> Result<Auth
             subject_claim: own.subject_claim.clone(),
             leeway: auth.leeway,
             times,
+            introspection: introspection.transpose()?,
         })
     };
     let access = |(name, server): (&String, &ServerConfig)| {
@@ -277,7 +296,9 @@ pub(super) fn authenticator(config: &Config, client: &HttpClient) -> Result<Auth
     };
     let tokens = auth.tokens.iter().filter_map(token).collect();
     let issuers = auth.issuers.iter().map(issuer).collect::<Result<_, StartError>>()?;
-    Ok(Authenticator::bearer(tokens, issuers, offered, client)?)
+    let memory =
+        auth::Memory { tokens_max: auth.tokens_remembered_max, introspection_ttl: auth.introspection_ttl };
+    Ok(Authenticator::bearer(tokens, issuers, memory, offered, client, metrics.clone())?)
 }
 
 /// Operators come without one in between.

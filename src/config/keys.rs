@@ -4,6 +4,7 @@
 mod auth;
 mod client;
 mod cluster;
+mod issuer;
 mod limits;
 mod node;
 mod proxies;

@@ -1,5 +1,7 @@
 //! The settings themselves: what the rooms get. Each struct is the `Config` of one room.
 
+mod auth;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,6 +13,10 @@ use url::Url;
 
 use super::key_bytes::KeyBytes;
 use super::secret::Secret;
+
+pub use auth::{
+    AccessConfig, AuthConfig, AuthMode, IntrospectionConfig, IssuerConfig, KeysFrom, TokenConfig,
+};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -53,68 +59,6 @@ pub enum Bus {
     Memory,
     /// Over a NATS; the URL may hold a password.
     Nats(Secret),
-}
-
-/// Who may call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthConfig {
-    pub mode: AuthMode,
-    /// Nobody has to log in, and it is reached from elsewhere.
-    pub insecure: bool,
-    /// What clocks may differ by.
-    pub leeway: Duration,
-    pub keys_ttl: Duration,
-    pub keys_stale_max: Duration,
-    /// For one answer of an issuer.
-    pub timeout: Duration,
-    /// By the name of who holds it.
-    pub tokens: BTreeMap<String, TokenConfig>,
-    pub issuers: BTreeMap<String, IssuerConfig>,
-}
-
-/// A static token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenConfig {
-    /// Absent only beside a fault.
-    pub sha256: Option<Secret>,
-    pub scopes: Vec<String>,
-}
-
-/// Who issues tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IssuerConfig {
-    pub issuer: String,
-    pub keys: KeysFrom,
-    /// By name; empty: whatever the keys are fit for.
-    pub algorithms: Vec<String>,
-    /// Empty: the addresses of what is called.
-    pub audiences: Vec<String>,
-    pub subject_claim: String,
-}
-
-/// Where an issuer's keys are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeysFrom {
-    Secret(Secret),
-    File(PathBuf),
-    Url(Url),
-    /// Where the issuer's metadata says.
-    Metadata,
-}
-
-/// What a server asks of who calls it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AccessConfig {
-    pub anonymous: bool,
-    pub scopes: Vec<String>,
-    /// A name or pattern, and the scopes that it needs, separated by spaces.
-    pub tools: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthMode {
-    None,
-    Tokens,
 }
 
 /// How a Redis is used.

@@ -1,6 +1,7 @@
 //! The metrics, told as verbs. Labels are enums, never ids or paths; a gauge is a guard that counts down
 //! when dropped.
 
+mod access;
 mod verbs;
 
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
+
+use access::Access;
 
 use super::believed::Believed;
 use super::labels::{RelayEnd, RelaySide, SharedRate, kind_label, transport_label};
@@ -69,6 +72,7 @@ struct Inner {
     tls_handshakes_failed: IntCounter,
     requests_refused: IntCounterVec,
     believed: Believed,
+    access: Access,
     principals: IntGauge,
     shared_rates: IntCounterVec,
 }
@@ -198,6 +202,7 @@ impl Metrics {
                 "status",
             ),
             believed: Believed::new(&registry),
+            access: Access::new(&registry),
             registry: registry.clone(),
         };
         let build = register(

@@ -9,7 +9,8 @@ mod metrics;
 
 pub use chain::chain;
 pub use labels::{
-    ExchangeEnd, Outcome, RelayEnd, RelaySide, ResumeEnd, SessionEnd, SharedRate, StreamEnd, TakeoverEnd,
+    Credential, ExchangeEnd, Introspected, Outcome, RelayEnd, RelaySide, ResumeEnd, SessionEnd, SharedRate,
+    StreamEnd, TakeoverEnd, Verdict,
 };
 pub use logging::{Config as LogConfig, Format as LogFormat, init as init_logging};
 pub use metrics::{Gauged, Metrics};

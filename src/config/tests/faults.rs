@@ -98,7 +98,34 @@ fn what_does_not_fit_together() {
     check(
         &issuer("issuer: corp"),
         "4:25: auth.issuers.a.issuer: its keys can't be found there, as it is no https:// URL: give keys_url, \
-         keys_file or secret",
+         keys_file, secret or introspection_url",
+    );
+    check(
+        &issuer("issuer: corp, introspection_url: 'http://corp/ask', client_id: a, client_secret: b"),
+        "4:50: auth.issuers.a.introspection_url: whoever is on the way could read tokens, or answer: use https://",
+    );
+    check(
+        &issuer("issuer: corp, introspection_url: 'https://corp/ask', client_id: a"),
+        "4:50: auth.issuers.a.introspection_url: nobody may ask there without client_secret",
+    );
+    check(
+        &issuer("issuer: 'https://corp', token_prefix: x_"),
+        "4:55: auth.issuers.a.token_prefix: nobody is asked: there is no introspection_url",
+    );
+    let asked = "introspection_url: 'https://corp/ask', client_id: a, client_secret: b";
+    check(
+        &issuer(&format!("issuer: corp, {asked}, token_prefix: hf_x")),
+        "4:116: auth.issuers.a.token_prefix: `hf_x` is not, or stands for tokens of `holdfast token`; wanted: text, \
+         what may stand in a token",
+    );
+    check(
+        &issuer(&format!("issuer: corp, {asked}, algorithms: [RS256]")),
+        "4:114: auth.issuers.a.algorithms: nothing is verified here without keys_url, keys_file or secret",
+    );
+    check(
+        &issuer(&format!("issuer: corp, {asked}}}, b: {{issuer: other, {asked}")),
+        "4:141: auth.issuers.b.introspection_url: its tokens would begin like those of another: give token_prefix, \
+         as they can't be told from those of auth.issuers.a.introspection_url",
     );
     check(
         &issuer("issuer: corp, keys_url: 'http://corp/keys'"),

@@ -22,6 +22,7 @@ mod lies;
 mod limits;
 mod memory;
 mod nodes;
+mod opaque;
 mod passage;
 mod passing;
 mod pinned;
