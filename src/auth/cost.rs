@@ -3,12 +3,13 @@
 
 use std::collections::HashSet;
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::issuer::{Issuer, IssuerConfig};
 use super::issuers::{Issuers, Memory};

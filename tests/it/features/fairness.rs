@@ -126,8 +126,11 @@ async fn requests_are_limited_for_each_principal_whatever_they_ask_for() {
     for reply in [read(alice.get(None).await).await, alice.delete().await] {
         callers.check(&reply, "limits.principal.requests_per_second", &Value::Null);
     }
-    let waits = futures::future::join_all((0..30).map(|id| alice.posted(&call(id)))).await;
-    let waits: BTreeSet<_> = waits.iter().filter(|reply| reply.status == 429).map(retry_after).collect();
+    let mut waits = BTreeSet::new();
+    for id in 0..30 {
+        waits.insert(retry_after(&alice.posted(&call(id)).await));
+    }
+    waits.remove(&0);
     assert!(waits.len() > 1, "not all at the same time: {waits:?}");
     bob.initialize("2025-11-25").await;
     assert_eq!(bob.posted(&call(1)).await.status, 200);
