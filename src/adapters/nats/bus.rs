@@ -16,10 +16,10 @@ use super::guard::{Guard, publish};
 use super::post::{Post, Subjects};
 use super::relay::{decode_answer, encode_ask};
 use super::replays::Replays;
-use super::seldom::Seldom;
 use super::signature::Purpose;
 use super::wire::encode;
 use crate::domain::NodeId;
+use crate::lifecycle::Seldom;
 use crate::ports::{Bus, BusError, Inbox, Parcel, PortFuture, Refusals, RelayAnswer, RelayAsk};
 
 /// How long a node that is said to be away has for showing that it is not.

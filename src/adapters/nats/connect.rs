@@ -11,8 +11,8 @@ use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 use url::Url;
 
-use super::seldom::Seldom;
 use super::signature::Keys;
+use crate::lifecycle::Seldom;
 
 /// An event that travels whole must fit, with its head and some room.
 const PAYLOAD_LEAST: usize = 64 * 1024;

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::age::now_ms;
 use super::replays::{Replays, Way};
-use super::seldom::Seldom;
 use super::signature::{Keyring, Keys, Purpose, Signature};
+use crate::lifecycle::Seldom;
 use crate::ports::{BusError, Refusal, Refusals};
 
 /// In a header, so that a version that knows no signatures reads the message all the same.

@@ -10,7 +10,6 @@ mod guard;
 mod post;
 mod relay;
 mod replays;
-mod seldom;
 mod signature;
 mod wire;
 

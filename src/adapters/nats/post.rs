@@ -15,10 +15,10 @@ use super::doubt::Doubt;
 use super::guard::{Guard, publish};
 use super::relay::{decode_ask, encode_answer};
 use super::replays::{Replays, Way};
-use super::seldom::Seldom;
 use super::signature::{Purpose, Signature};
 use super::wire::decode;
 use crate::domain::NodeId;
+use crate::lifecycle::Seldom;
 use crate::ports::{Lane, Parcel, Refusal, RelayAnswer, RelayRefusal, Relayed};
 
 /// What a node listens to.
