@@ -18,7 +18,7 @@ use crate::domain::{Entropy, InvalidId, NodeId};
 use crate::edge;
 use crate::hub::{Hub, Parts, Rates, Relays};
 use crate::lifecycle::{Ending, Lifecycle, Phase, Tasks};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Audit, Metrics};
 use crate::upstream::HttpClient;
 
 /// How long connections may take to close once nothing runs on them.
@@ -35,6 +35,8 @@ const POLL: Duration = Duration::from_millis(20);
 pub enum StartError {
     #[error("the address is not usable")]
     Address(#[from] io::Error),
+    #[error("audit.file can't be opened")]
+    Audit(#[source] io::Error),
     #[error("a certificate is not usable")]
     Certificate(#[from] edge::TlsFault),
     #[error("a server's name or URL is not usable")]
@@ -154,7 +156,8 @@ impl Gateway {
         let (gateway, clients) = Self::assemble(config, shared, surroundings)?;
         let Self { hub, lifecycle, tasks, .. } = &gateway;
         let metrics = hub.metrics().clone();
-        let admins = edge::admin_routes(hub.clone(), lifecycle.clone(), admin_address.ip().is_loopback());
+        let operating = settings::operating(config, admin_address);
+        let admins = edge::admin_routes(hub.clone(), lifecycle.clone(), operating);
         tasks.spawn(edge::serve(
             listeners.client,
             clients,
@@ -199,6 +202,7 @@ impl Gateway {
         let lifecycle = Lifecycle::new();
         let metrics = Metrics::new();
         metrics.watch_bus(shared.bus.refusals());
+        let audit = Audit::new(node.clone(), settings::audit(config, &tasks)?, metrics.clone());
         let relays = Relays::new(node.clone(), shared.bus.clone(), tasks.clone(), metrics.clone());
         let authenticator = settings::authenticator(config, &client)?;
         authenticator.start(&tasks);
@@ -213,6 +217,7 @@ impl Gateway {
             limits: settings::limits(config),
             rates: config.limits.shared.then(|| Rates::new(shared.rates, config.limits.shared_timeout)),
             metrics,
+            audit,
             tasks: tasks.clone(),
             entropy,
         });
@@ -262,6 +267,7 @@ impl Gateway {
         self.until(last, Hub::has_said_farewell).await;
         self.hub.end_farewells();
         let _ = tokio::time::timeout(LAST_MOMENT, self.hub.leave()).await;
+        self.hub.audit().finish();
         let ending = self.tasks.finish(LAST_MOMENT.max(last.saturating_duration_since(Instant::now()))).await;
         self.lifecycle.advance(Phase::Stopped);
         match ending {

@@ -35,6 +35,10 @@ pub fn serve(config: Config) -> ExitCode {
     if config.auth.mode == AuthMode::None && !config.listen.ip().is_loopback() {
         tracing::warn!(listen = %config.listen, "nobody has to log in, and other machines can reach this (auth.insecure)");
     }
+    let admin = &config.admin;
+    if !admin.tokens.is_empty() && !admin.listen.ip().is_loopback() && admin.tls.is_none() {
+        tracing::warn!(admin = %admin.listen, "operators' tokens come unencrypted from other machines (admin.tls)");
+    }
     // What the clients of the backends take, where nobody gives them one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     run(async move {

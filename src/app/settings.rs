@@ -2,16 +2,18 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
 
 use super::gateway::StartError;
 use super::shared::Unusable;
+use crate::adapters::file::FileAudit;
 use crate::adapters::{nats, redis};
-use crate::auth::{self, Access, Authenticator, Offered, Token, ToolRule};
+use crate::auth::{self, Access, Authenticator, Offered, Operators, Token, ToolRule};
 use crate::config::{
-    AccessConfig, AllowedHosts, AllowedOrigins, Answers, AuthMode, Bus, ClusterConfig, Config, Era,
+    AccessConfig, AllowedHosts, AllowedOrigins, Answers, AuditTo, AuthMode, Bus, ClusterConfig, Config, Era,
     ForwardedHeader, IssuerConfig, KeysFrom, LogFormat, NatsConfig, PrincipalConfig, ProxiesConfig,
     RedisConfig, ServerConfig, SessionMode, State, TokenConfig, UseConfig,
 };
@@ -19,8 +21,10 @@ use crate::domain::{InvalidId, NodeId, Rate, ServerName};
 use crate::hub::{
     AnswerPolicy, Buffer, LeaveConfig, Relays, RequestsConfig, Server, Servers, SessionPolicy, StreamsConfig,
 };
+use crate::lifecycle::Tasks;
 use crate::limits::{Allowance, Limits};
-use crate::ports::{Bounds, LogBounds};
+use crate::ports::{AuditSink, Bounds, LogBounds};
+use crate::telemetry::LogAudit;
 use crate::upstream::{EraPolicy, HttpClient, HttpConfig, Upstream};
 use crate::{edge, hub, limits, telemetry, upstream};
 
@@ -30,7 +34,20 @@ pub(super) fn logging(config: &Config) -> telemetry::LogConfig {
         LogFormat::Text => telemetry::LogFormat::Text,
         LogFormat::Json => telemetry::LogFormat::Json,
     };
-    telemetry::LogConfig { format, filter: config.telemetry.log_filter.clone() }
+    telemetry::LogConfig {
+        format,
+        filter: config.telemetry.log_filter.clone(),
+        audit: config.audit == AuditTo::Log,
+    }
+}
+
+/// Where audit events go, if anywhere.
+pub(super) fn audit(config: &Config, tasks: &Tasks) -> Result<Option<Arc<dyn AuditSink>>, StartError> {
+    Ok(match &config.audit {
+        AuditTo::Nowhere => None,
+        AuditTo::Log => Some(Arc::new(LogAudit)),
+        AuditTo::File(path) => Some(Arc::new(FileAudit::open(path, tasks).map_err(StartError::Audit)?)),
+    })
 }
 
 pub(super) fn bounds(config: &Config) -> Bounds {
@@ -289,6 +306,17 @@ pub(super) fn proxies(config: &Config) -> edge::Proxies {
         ForwardedHeader::Forwarded => edge::ForwardedHeader::Forwarded,
     };
     edge::Proxies { trusted, protocol, header }
+}
+
+/// Who may use the admin API, which listens there.
+pub(super) fn operating(config: &Config, listening: SocketAddr) -> edge::Operating {
+    let tokens = config.admin.tokens.iter();
+    let tokens = tokens.filter_map(|(name, sha256)| Token::operators(name, sha256.as_ref()?.reveal()).ok());
+    match tokens.collect::<Vec<_>>() {
+        tokens if !tokens.is_empty() => edge::Operating::Tokens(Operators::new(tokens)),
+        _ if listening.ip().is_loopback() => edge::Operating::Local,
+        _ => edge::Operating::Nobody,
+    }
 }
 
 pub(super) fn listener(config: &Config) -> edge::ListenerConfig {

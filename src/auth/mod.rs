@@ -2,6 +2,7 @@
 
 mod issuer;
 mod keys;
+mod operators;
 mod resource;
 mod scope;
 mod source;
@@ -18,6 +19,7 @@ use issuer::Issuer;
 use resource::Resources;
 
 pub use issuer::{IssuerConfig, UnknownAlgorithm, algorithm};
+pub use operators::Operators;
 pub use resource::{Metadata, Offered};
 pub use scope::{Access, Lacking, Scopes, ToolRule};
 pub use source::{Source, Times, is_safe};
@@ -68,9 +70,9 @@ pub enum Denied {
     /// 401 (A2).
     #[error("this token is not valid{0}")]
     Invalid(Flaw),
-    /// 403 (A6).
-    #[error("this token does not allow it{}", lacking(.0))]
-    Insufficient(Lacking),
+    /// 403 (A6), to whom it speaks for.
+    #[error("this token does not allow it{}", lacking(.1))]
+    Insufficient(Principal, Lacking),
     /// 503: it may be good, and there are no keys to tell.
     #[error("the keys that this token could be verified with can't be had now")]
     Unverifiable,
@@ -160,8 +162,10 @@ impl Authenticator {
             }
             None => return Err(Denied::Invalid(Flaw::Unknown)),
         };
-        access.admits(&identity.scopes).map_err(Denied::Insufficient)?;
-        Ok(identity)
+        match access.admits(&identity.scopes) {
+            Ok(()) => Ok(identity),
+            Err(lacking) => Err(Denied::Insufficient(identity.principal, lacking)),
+        }
     }
 
     /// Whether they may call that tool of the server.
@@ -174,7 +178,7 @@ impl Authenticator {
             Lacking::Scopes(scopes) if identity.principal == Principal::anonymous() => {
                 Denied::Anonymous(scopes)
             }
-            lacking => Denied::Insufficient(lacking),
+            lacking => Denied::Insufficient(identity.principal.clone(), lacking),
         })
     }
 

@@ -24,18 +24,29 @@ pub struct Token {
 pub struct InvalidDigest;
 
 impl Token {
-    /// The token called `name`, by its SHA-256 in hexadecimal.
+    /// The token of the client called `name`, by its SHA-256 in hexadecimal.
     ///
     /// # Errors
     /// [`InvalidDigest`].
     pub fn new(name: &str, sha256: &str, scopes: &[String]) -> Result<Self, InvalidDigest> {
+        Self::of(Principal::named(&format!("token:{name}")), sha256, scopes)
+    }
+
+    /// The same of an operator.
+    ///
+    /// # Errors
+    /// [`InvalidDigest`].
+    pub fn operators(name: &str, sha256: &str) -> Result<Self, InvalidDigest> {
+        Self::of(Principal::named(&format!("admin:{name}")), sha256, &[])
+    }
+
+    fn of(principal: Principal, sha256: &str, scopes: &[String]) -> Result<Self, InvalidDigest> {
         let mut digest = [0; 32];
         let digits: Option<Vec<_>> = sha256.chars().map(|digit| digit.to_digit(16)).collect();
         let digits = digits.filter(|digits| digits.len() == 2 * digest.len()).ok_or(InvalidDigest)?;
         for (byte, pair) in digest.iter_mut().zip(digits.chunks(2)) {
             *byte = u8::try_from(pair[0] * 16 + pair[1]).map_err(|_| InvalidDigest)?;
         }
-        let principal = Principal::named(&format!("token:{name}"));
         let scopes = Scopes::new(scopes.iter().map(String::as_str));
         Ok(Self { identity: Identity { principal, scopes, until: None }, digest })
     }

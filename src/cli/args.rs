@@ -25,7 +25,7 @@ pub(super) enum Command {
     CheckConfig(Options),
     /// Print the reference of all configuration keys (docs/configuration.md).
     ConfigReference,
-    /// Make a token, and say how the configuration knows it (`auth.tokens`).
+    /// Make a token, and say how the configuration knows it (`auth.tokens`, `admin.tokens`).
     Token(TokenOptions),
     /// List, show and end sessions, through a node's admin API.
     Sessions(SessionsOptions),
@@ -99,6 +99,9 @@ pub(super) struct TokenOptions {
     /// Who is to hold it: a-z, 0-9, `_` and `-`.
     #[arg(value_name = "NAME", default_value = "me", value_parser = name)]
     pub name: String,
+    /// For the admin API (`admin.tokens`), instead of a client (`auth.tokens`).
+    #[arg(long)]
+    pub admin: bool,
 }
 
 fn name(text: &str) -> Result<String, &'static str> {
@@ -115,6 +118,9 @@ pub(super) struct AdminOptions {
     /// Trust the PEM certificates of this file instead of the system's, for an https:// URL.
     #[arg(long, value_name = "FILE", global = true)]
     pub ca_file: Option<PathBuf>,
+    /// The file with the token that it asks for (or the variable HOLDFAST_ADMIN_TOKEN).
+    #[arg(long, value_name = "FILE", global = true)]
+    pub token_file: Option<PathBuf>,
     /// Answer in JSON.
     #[arg(long, global = true)]
     pub json: bool,

@@ -39,9 +39,10 @@ pub fn run() -> ExitCode {
             say(config::reference().trim_end());
             ExitCode::SUCCESS
         }
-        Command::Token(args::TokenOptions { name }) => {
+        Command::Token(args::TokenOptions { name, admin }) => {
             let (token, digest) = app::mint_token();
-            say(&format!("{token}\n\nauth:\n  mode: tokens\n  tokens:\n    {name}:\n      sha256: {digest}"));
+            let section = if admin { "admin:" } else { "auth:\n  mode: tokens" };
+            say(&format!("{token}\n\n{section}\n  tokens:\n    {name}:\n      sha256: {digest}"));
             ExitCode::SUCCESS
         }
         Command::Sessions(args::SessionsOptions { command, filter, admin }) => {
@@ -65,10 +66,17 @@ pub fn run() -> ExitCode {
 }
 
 fn operate(
-    args::AdminOptions { admin, ca_file, json }: args::AdminOptions,
+    args::AdminOptions { admin, ca_file, token_file, json }: args::AdminOptions,
     operation: Operation,
 ) -> ExitCode {
-    app::operate(app::Admin { url: admin, ca_file }, operation, json)
+    let token = match token_file.map(|file| config::token_of(&file)).transpose() {
+        Ok(token) => token.or_else(config::admin_token),
+        Err(error) => {
+            complain(&format!("holdfast: --token-file can't be read: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    app::operate(app::Admin { url: admin, ca_file, token }, operation, json)
 }
 
 /// Every fault at once, where the person looks.

@@ -20,10 +20,9 @@ use url::Url;
 use super::faults::did_you_mean;
 use super::reader::Section;
 use super::secret::Secret;
-use super::settings::{
-    Answers, Bus, Config, Era, RequestsConfig, ServerConfig, SessionMode, State, UpstreamUrl,
-};
+use super::settings::{Answers, Bus, Config, Era, RequestsConfig, ServerConfig, SessionMode, State};
 use super::units::Reason;
+use super::upstream_url::UpstreamUrl;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -91,6 +90,7 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
         cluster: s.section("cluster", cluster::CLUSTER, cluster::cluster),
         drain: s.section("drain", node::DRAIN, node::drain),
         telemetry: s.section("telemetry", node::TELEMETRY, node::telemetry),
+        audit: s.section("audit", node::AUDIT, node::audit),
         servers: s.map("servers", SERVERS, |_, s| server(s)),
     };
     check_timeouts(s, &config.servers, &config.requests);

@@ -1,7 +1,6 @@
 //! The settings themselves: what the rooms get. Each struct is the `Config` of one room.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use url::Url;
 
 use super::key_bytes::KeyBytes;
 use super::secret::Secret;
+use super::upstream_url::UpstreamUrl;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -35,6 +35,7 @@ pub struct Config {
     pub cluster: ClusterConfig,
     pub drain: DrainConfig,
     pub telemetry: TelemetryConfig,
+    pub audit: AuditTo,
     pub servers: BTreeMap<String, ServerConfig>,
 }
 
@@ -141,6 +142,8 @@ pub struct NatsConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdminConfig {
     pub listen: SocketAddr,
+    /// The SHA-256 of operators' tokens, by who holds them; absent only beside a fault.
+    pub tokens: BTreeMap<String, Option<Secret>>,
     pub tls: Option<TlsFiles>,
 }
 
@@ -315,6 +318,14 @@ pub struct TelemetryConfig {
     pub log_filter: String,
 }
 
+/// Where it is written who did what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditTo {
+    Nowhere,
+    Log,
+    File(PathBuf),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.
@@ -362,33 +373,4 @@ pub enum SessionMode {
     Stateful,
     /// No session id is minted; each request stands alone.
     Stateless,
-}
-
-/// Where a server is. Its query may hold a key, so `Debug` and `Display` leave it out.
-#[derive(Clone, PartialEq, Eq)]
-pub struct UpstreamUrl(Url);
-
-impl UpstreamUrl {
-    pub fn new(url: Url) -> Self {
-        Self(url)
-    }
-
-    /// The whole URL, query included: for requests, not for logs.
-    pub fn reveal(&self) -> &Url {
-        &self.0
-    }
-}
-
-impl fmt::Display for UpstreamUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(url) = self;
-        write!(f, "{}{}", url.origin().ascii_serialization(), url.path())?;
-        if url.query().is_some() { f.write_str("?…") } else { Ok(()) }
-    }
-}
-
-impl fmt::Debug for UpstreamUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
 }

@@ -6,6 +6,7 @@ use axum::response::Response;
 use bytes::Bytes;
 
 use super::Edge;
+use super::audit::Refusal;
 use super::response::json;
 use crate::hub::{Blame, Error};
 use crate::limits::Exceeded;
@@ -43,6 +44,9 @@ pub(super) fn failed(edge: &Edge, error: &Error, message: Option<&Message>) -> R
     let status = status(error);
     edge.hub.metrics().refused(status.as_u16());
     let mut response = json(status, error.body(id));
+    if let Error::Exceeded(Exceeded { limit, .. }) | Error::Limit(limit) = error {
+        response.extensions_mut().insert(Refusal::limit(*limit));
+    }
     if let Some(retry_after) = retry_after(edge, error) {
         response.headers_mut().insert(header::RETRY_AFTER, retry_after);
     }

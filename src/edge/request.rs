@@ -10,11 +10,10 @@ use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
-use super::Edge;
 use super::error::failed;
 use super::limits::Counted;
 use super::response::{json, refuse};
-use crate::auth::Identity;
+use super::{Edge, Known};
 use crate::domain::{Limit, Principal};
 use crate::hub::{Caller, Server};
 use crate::protocol::jsonrpc::{self, Body as Messages, Malformed};
@@ -36,13 +35,13 @@ pub(super) enum Accepts {
 }
 
 /// Who calls.
-pub(super) fn caller(identity: &Identity, headers: &HeaderMap) -> Caller {
+pub(super) fn caller(known: &Known, headers: &HeaderMap) -> Caller {
     let passed = headers
         .iter()
         .filter(|(name, _)| PASSED.contains(&name.as_str()) || name.as_str().starts_with("mcp-param-"))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    Caller { principal: identity.principal.clone(), headers: passed }
+    Caller { principal: known.identity.principal.clone(), address: known.address, headers: passed }
 }
 
 /// The server that a path names.

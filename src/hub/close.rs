@@ -1,13 +1,14 @@
 //! Ends: of a session, with its streams, its running requests and the upstream's session; and of
 //! this node.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::body::Held;
 use super::deliver::end_streams;
 use super::live::Live;
 use super::stream::LocalStream;
-use super::{Error, Hub};
+use super::{Caller, Error, Hub};
 use crate::domain::{Fence, SessionId, StreamId, StreamKind};
 use crate::ports::{CloseIf, Closed, Durability, Envelope, Query};
 use crate::telemetry::{SessionEnd, StreamEnd};
@@ -20,9 +21,9 @@ impl Hub {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn close(&self, live: &Arc<Live>) -> Result<(), Error> {
+    pub async fn close(&self, live: &Arc<Live>, caller: &Caller) -> Result<(), Error> {
         match self.store().close(&live.id, &CloseIf::Always).await? {
-            Some(closed) => self.closed(closed, SessionEnd::Deleted).await,
+            Some(closed) => self.closed_from(closed, SessionEnd::Deleted, caller.address).await,
             None => self.end_locally(live),
         }
         Ok(())
@@ -51,7 +52,12 @@ impl Hub {
 
     /// What the end of a session entails, whoever ended it.
     pub(super) async fn closed(&self, closed: Closed, end: SessionEnd) {
+        self.closed_from(closed, end, None).await;
+    }
+
+    async fn closed_from(&self, closed: Closed, end: SessionEnd, address: Option<IpAddr>) {
         let id = closed.session.id.clone();
+        self.note_closed(&closed.session, end, address);
         tracing::debug!(session = %id, ?end, "session ended");
         self.inner.metrics.session_ended(end);
         self.inner.opened.forget(&id);

@@ -4,6 +4,7 @@
 
 mod alone;
 mod attach;
+mod audit;
 mod body;
 mod call;
 mod close;
@@ -25,6 +26,7 @@ mod operate;
 mod outlet;
 mod passing;
 mod post;
+mod promote;
 mod pump;
 mod rates;
 mod registry;
@@ -38,6 +40,7 @@ mod stopping;
 mod stream;
 mod takeover;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -62,7 +65,7 @@ use crate::domain::{Entropy, Limit, NodeId, Principal, RequestId, StreamId, Stre
 use crate::lifecycle::Tasks;
 use crate::limits::{Limits, Place};
 use crate::ports::{Bus, SessionStore};
-use crate::telemetry::{Gauged, Metrics};
+use crate::telemetry::{Audit, Gauged, Metrics};
 use outlet::Outlet;
 use registry::Registry;
 
@@ -126,10 +129,12 @@ pub struct RequestsConfig {
     pub cancel_grace: Duration,
 }
 
-/// Who calls, and what of their headers goes on to the upstream.
+/// Who calls, from where, and what of their headers goes on to the upstream.
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub principal: Principal,
+    /// Where they are, as far as that is known.
+    pub address: Option<IpAddr>,
     pub headers: HeaderMap,
 }
 
@@ -159,6 +164,7 @@ struct Inner {
     /// The sessions that count for their principals.
     opened: limits::Opened,
     metrics: Metrics,
+    audit: Audit,
     tasks: Tasks,
     registry: Registry,
     outlets: body::Outlets,
@@ -187,6 +193,7 @@ pub struct Parts {
     /// If nodes share them.
     pub rates: Option<Rates>,
     pub metrics: Metrics,
+    pub audit: Audit,
     pub tasks: Tasks,
     /// Where session and stream ids come from.
     pub entropy: Entropy,
@@ -214,6 +221,7 @@ impl Hub {
             rates: parts.rates,
             opened: limits::Opened::new(),
             metrics: parts.metrics,
+            audit: parts.audit,
             tasks: parts.tasks,
             outlets: body::Outlets::default(),
             streams: AtomicUsize::new(0),
@@ -243,6 +251,11 @@ impl Hub {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.inner.audit
     }
 
     #[must_use]

@@ -214,8 +214,13 @@ impl Hub {
         };
         let endpoint = endpoint(&live.id);
         let position = position.filter(|_| resumed.is_some());
-        let attached =
-            self.attach(server, &live, Wanted { endpoint: Some(&endpoint), primes: false, position }).await;
+        let attached = self
+            .attach(
+                server,
+                &live,
+                Wanted { endpoint: Some(&endpoint), primes: false, position, address: caller.address },
+            )
+            .await;
         if attached.is_err() && resumed.is_none() {
             self.close_quietly(&live.id).await;
         }
@@ -248,6 +253,7 @@ impl Hub {
         match self.store().open(&id, &server.name, &caller.principal, transport).await? {
             Opened::Owned(owner) if owner == caller.principal => {
                 self.inner.metrics.session_opened(transport);
+                self.note_opened(&server.name, caller, &id);
                 self.inner.opened.enter(&id, place);
                 Ok(id)
             }

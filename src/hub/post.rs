@@ -77,9 +77,16 @@ impl Hub {
         let live = match self.inner.registry.fresh(id) {
             Some(live) if live.session().client.is_some() && is_callers(&live) => live,
             // Also what is known to be somebody else's: what is absent is looked for as well.
-            _ => self.load(id).await?,
+            _ => match self.load(id).await {
+                Err(error @ Error::NoSession) => {
+                    self.note_refused(&server.name, caller, id, "absent");
+                    return Err(error);
+                }
+                loaded => loaded?,
+            },
         };
         if !is_callers(&live) {
+            self.note_refused(&server.name, caller, id, "foreign");
             return Err(Error::NoSession);
         }
         live.mark_used();

@@ -119,7 +119,8 @@ pub enum Outcome {
 macro_rules! label {
     ($type:ident { $($variant:ident => $text:literal),+ $(,)? }) => {
         impl $type {
-            pub(super) const fn label(self) -> &'static str {
+            #[must_use]
+            pub const fn label(self) -> &'static str {
                 match self { $(Self::$variant => $text),+ }
             }
         }

@@ -10,6 +10,7 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use super::audited::Audited;
 use super::believed::Believed;
 use super::labels::{RelayEnd, RelaySide, SharedRate, kind_label, transport_label};
 use crate::domain::{Limit, StreamKind, Transport};
@@ -68,6 +69,7 @@ struct Inner {
     limit_hits: IntCounterVec,
     tls_handshakes_failed: IntCounter,
     requests_refused: IntCounterVec,
+    audited: Audited,
     believed: Believed,
     principals: IntGauge,
     shared_rates: IntCounterVec,
@@ -197,6 +199,7 @@ impl Metrics {
                 "HTTP requests refused, by status.",
                 "status",
             ),
+            audited: Audited::new(&registry),
             believed: Believed::new(&registry),
             registry: registry.clone(),
         };
@@ -241,6 +244,7 @@ impl Metrics {
     /// The text format of Prometheus.
     #[must_use]
     pub fn render(&self) -> String {
+        self.inner.audited.refresh();
         self.inner.believed.refresh();
         let mut text = Vec::new();
         // Encoding to memory fails only for a metric without a name or value, and there is none.

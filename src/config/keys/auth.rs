@@ -81,7 +81,13 @@ pub(super) fn auth(s: &mut Section<'_, '_>) -> AuthConfig {
 }
 
 fn token(s: &mut Section<'_, '_>) -> TokenConfig {
-    let sha256 = s.required_secret(
+    let sha256 = sha256(s);
+    let scopes = scopes(s, "What it allows, where a server or a tool asks for scopes.");
+    TokenConfig { sha256, scopes }
+}
+
+pub(super) fn sha256(s: &mut Section<'_, '_>) -> Option<Secret> {
+    s.required_secret(
         "sha256",
         "64 hexadecimal digits",
         |text| match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -89,9 +95,7 @@ fn token(s: &mut Section<'_, '_>) -> TokenConfig {
             false => Err(Reason::Borrowed("is no SHA-256")),
         },
         "The SHA-256 of the token, which itself is written nowhere.",
-    );
-    let scopes = scopes(s, "What it allows, where a server or a tool asks for scopes.");
-    TokenConfig { sha256, scopes }
+    )
 }
 
 fn issuer(s: &mut Section<'_, '_>) -> Option<IssuerConfig> {
@@ -301,13 +305,13 @@ pub(super) fn check(s: &mut Section<'_, '_>, config: &Config) {
             );
         }
     }
+    let clients = auth.tokens.iter().map(|(name, token)| ("auth", name, &token.sha256));
+    let operators = config.admin.tokens.iter().map(|(name, sha256)| ("admin", name, sha256));
     same(
         s,
-        auth.tokens.iter().filter_map(|(name, token)| {
-            token
-                .sha256
-                .as_ref()
-                .map(|digest| (format!("auth.tokens.{name}.sha256"), digest.reveal().to_lowercase()))
+        clients.chain(operators).filter_map(|(room, name, sha256)| {
+            let digest = sha256.as_ref()?.reveal().to_lowercase();
+            Some((format!("{room}.tokens.{name}.sha256"), digest))
         }),
         "is the same token as that of",
     );

@@ -65,6 +65,19 @@ fn what_does_not_fit_together() {
         "2:54: http.trusted_proxies: `10.1.2.3/8` has bits beyond its prefix; wanted: list, such as \
          `10.0.0.0/8`, `192.0.2.7` or `fd00::/8`",
     );
+    check("audit:\n  to: file", "2:7: audit.to: no file is named: set audit.file");
+    check(
+        "audit:\n  file: audit.json",
+        "2:9: audit.file: nothing would be written to it: set audit.to to `file`",
+    );
+    check(
+        "audit:\n  to: file\n  file: /nowhere/audit.json",
+        "3:9: audit.file: `/nowhere/audit.json` can't be one; wanted: text, the path of a file, in a folder that is there",
+    );
+    check(
+        "admin: {tokens: {a: {sha256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad}}}\nauth: {mode: tokens, tokens: {b: {sha256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad}}}",
+        "1:30: admin.tokens.a.sha256: is the same token as that of auth.tokens.b.sha256",
+    );
     check(
         "admin:\n  listen: 0.0.0.0:4445",
         "2:11: admin.listen: other machines can reach this address; set admin.expose to `on` if they should",
@@ -184,6 +197,9 @@ fn what_does_not_fit_together() {
         "1:25: http.allowed_origins: `*` allows every origin; write it alone, or remove it",
     );
     assert_eq!(faults("admin: {listen: '0.0.0.0:4445', expose: on}"), [""; 0]);
+    assert_eq!(faults("audit: {to: file, file: audit.json}"), [""; 0]);
+    // What operators' tools log in with may stand beside a node's variables.
+    assert!(load_all(b"", &[("HOLDFAST_ADMIN_TOKEN", "hf_x")], &[]).is_ok());
     assert_eq!(faults("{listen: '0.0.0.0:4444', auth: {insecure: on}}"), [""; 0]);
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod admin;
 mod alone;
 mod answers;
+mod audit;
 mod breaks;
 mod connections;
 mod cost;

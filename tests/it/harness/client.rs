@@ -70,6 +70,11 @@ impl Client {
         Self { http, base: base.to_owned(), session: None, version: None, token: None }
     }
 
+    /// One that logs in.
+    pub(crate) fn with_token(self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self }
+    }
+
     /// Exactly this request.
     pub(crate) async fn send(
         &self,
