@@ -3,6 +3,7 @@
 mod demo;
 mod descriptors;
 mod gateway;
+mod minting;
 mod operate;
 mod settings;
 mod shared;
@@ -16,6 +17,7 @@ pub use crate::auth::mint as mint_token;
 pub use crate::telemetry::chain;
 pub use demo::{DemoOptions, demo};
 pub use gateway::{Gateway, Listeners, StartError, Surroundings};
+pub use minting::{Unmintable, Wish, mint_jwt};
 pub use operate::{Admin, Operation, operate};
 pub use shared::{Shared, Unusable};
 pub use tls::check_certificates;

@@ -55,6 +55,16 @@ pub fn algorithm(name: &str) -> Result<Algorithm, UnknownAlgorithm> {
     name.parse().map_err(|_| UnknownAlgorithm)
 }
 
+/// What is too long for a subject, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a subject has 1 to {SUBJECT_BYTES_MAX} bytes, and no control characters")]
+pub struct InvalidSubject;
+
+pub(super) fn checked_subject(subject: &str) -> Result<&str, InvalidSubject> {
+    let fits = (1..=SUBJECT_BYTES_MAX).contains(&subject.len()) && !subject.contains(char::is_control);
+    if fits { Ok(subject) } else { Err(InvalidSubject) }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Issuer {
     config: Arc<IssuerConfig>,
@@ -203,9 +213,7 @@ impl Issuer {
             return Err(Denied::Invalid(Flaw::Audience));
         }
         let subject = claims.others.get(&self.config.subject_claim).and_then(Value::as_str);
-        let subject = subject.filter(|subject| {
-            (1..=SUBJECT_BYTES_MAX).contains(&subject.len()) && !subject.contains(char::is_control)
-        });
+        let subject = subject.and_then(|subject| checked_subject(subject).ok());
         let subject = subject.ok_or(Denied::Invalid(Flaw::Subject))?;
         Ok(Identity {
             principal: Principal::named(&format!("jwt:{}:{subject}", self.config.name)),

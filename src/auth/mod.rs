@@ -2,6 +2,7 @@
 
 mod issuer;
 mod keys;
+mod minting;
 mod operators;
 mod resource;
 mod scope;
@@ -18,7 +19,8 @@ use crate::upstream::HttpClient;
 use issuer::Issuer;
 use resource::Resources;
 
-pub use issuer::{IssuerConfig, UnknownAlgorithm, algorithm};
+pub use issuer::{InvalidSubject, IssuerConfig, UnknownAlgorithm, algorithm};
+pub use minting::{Grant, SigningKey, Unsignable, sign};
 pub use operators::Operators;
 pub use resource::{Metadata, Offered};
 pub use scope::{Access, Lacking, Scopes, ToolRule};

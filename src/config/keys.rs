@@ -10,6 +10,8 @@ mod proxies;
 mod session;
 mod tls;
 
+pub use auth::is_scope;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;

@@ -23,6 +23,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use catalogue::Catalogue;
 use document::{Document, Node, Value};
@@ -33,6 +34,7 @@ use variables::PREFIX;
 pub use environment::Overrides;
 pub use faults::{Fault, Faults, Origin};
 pub use key_bytes::KeyBytes;
+pub use keys::is_scope;
 pub use reader::Section;
 pub use reference::reference;
 pub use secret::Secret;
@@ -62,6 +64,14 @@ pub fn load(
             Err(Faults::new(vec![Fault { origin: Origin::Nowhere, path: String::new(), message }]))
         }
     }
+}
+
+/// A time as the configuration has it: `90s`, `1h`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    units::duration(text).map_err(|reason| reason.to_string())
 }
 
 /// The environment of this process, for `load`.

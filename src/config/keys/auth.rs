@@ -248,7 +248,8 @@ fn scopes(s: &mut Section<'_, '_>, doc: &'static str) -> Vec<String> {
 }
 
 /// RFC 6749, section 3.3; there `=` is allowed, and nobody uses it.
-fn is_scope(text: &str) -> bool {
+#[must_use]
+pub fn is_scope(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\=".contains(&byte))
 }
 

@@ -22,6 +22,7 @@ mod keeping;
 mod lies;
 mod limits;
 mod memory;
+mod minting;
 mod nodes;
 mod passage;
 mod passing;
