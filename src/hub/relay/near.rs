@@ -229,7 +229,12 @@ impl Near {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            may_be_heard |= error == BusError::Unavailable;
+            may_be_heard |= match error {
+                BusError::Unavailable => true,
+                // On it the request runs: that nobody heard it may be a lie, or it may come late.
+                BusError::NoResponders => matches!(ask.step, RelayStep::Want { .. }),
+                BusError::Full | BusError::TooLarge => false,
+            };
             let gone = if may_be_heard { RelayError::Lost } else { RelayError::Gone };
             // A node with a lease may be on its way back to the bus.
             let silent_for = if error == BusError::NoResponders { SILENT_FOR } else { silent_for };
