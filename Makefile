@@ -58,6 +58,7 @@ simulation:
 	    $(CARGO) test --locked --release --test it simulation::p1 -- --nocapture
 
 SECONDS ?= 60
+FUZZED = sse_decode jsonrpc_body era_classify jwk_jwt bus_message proxy_header
 fuzz:
-	cd tests/fuzz && for target in sse_decode jsonrpc_body era_classify; do \
+	cd tests/fuzz && for target in $(FUZZED); do \
 	    RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir . $$target -- -max_total_time=$(SECONDS) || exit 1; done

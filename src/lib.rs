@@ -6,6 +6,7 @@
 pub mod adapters;
 pub mod app;
 pub mod auth;
+pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod demo;

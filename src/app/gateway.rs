@@ -9,16 +9,18 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
+use super::servers;
 use super::settings;
 use super::shared::Shared;
 use super::tls;
 use crate::auth::UnknownAlgorithm;
+use crate::certificates;
 use crate::config::{Config, DrainConfig};
 use crate::domain::{Entropy, InvalidId, NodeId};
 use crate::edge;
 use crate::hub::{Hub, Parts, Rates, Relays};
 use crate::lifecycle::{Ending, Lifecycle, Phase, Tasks};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Audit, Metrics};
 use crate::upstream::HttpClient;
 
 /// How long connections may take to close once nothing runs on them.
@@ -35,8 +37,10 @@ const POLL: Duration = Duration::from_millis(20);
 pub enum StartError {
     #[error("the address is not usable")]
     Address(#[from] io::Error),
+    #[error("audit.file can't be opened")]
+    Audit(#[source] io::Error),
     #[error("a certificate is not usable")]
-    Certificate(#[from] edge::TlsFault),
+    Certificate(#[from] certificates::Fault),
     #[error("a server's name or URL is not usable")]
     Name(#[from] InvalidId),
     #[error("an algorithm of an issuer's is not usable")]
@@ -154,7 +158,8 @@ impl Gateway {
         let (gateway, clients) = Self::assemble(config, shared, surroundings)?;
         let Self { hub, lifecycle, tasks, .. } = &gateway;
         let metrics = hub.metrics().clone();
-        let admins = edge::admin_routes(hub.clone(), lifecycle.clone(), admin_address.ip().is_loopback());
+        let operating = settings::operating(config, admin_address);
+        let admins = edge::admin_routes(hub.clone(), lifecycle.clone(), operating);
         tasks.spawn(edge::serve(
             listeners.client,
             clients,
@@ -199,10 +204,11 @@ impl Gateway {
         let lifecycle = Lifecycle::new();
         let metrics = Metrics::new();
         metrics.watch_bus(shared.bus.refusals());
+        let audit = Audit::new(node.clone(), settings::audit(config, &tasks)?, metrics.clone());
         let relays = Relays::new(node.clone(), shared.bus.clone(), tasks.clone(), metrics.clone());
-        let authenticator = settings::authenticator(config, &client)?;
+        let authenticator = settings::authenticator(config, &client, &metrics)?;
         authenticator.start(&tasks);
-        let servers = settings::servers(config, &client, &node, &relays, &authenticator)?;
+        let servers = servers::servers(config, &client, &node, &relays, &authenticator, &tasks)?;
         let hub = Hub::start(Parts {
             config: settings::hub(config),
             node,
@@ -213,8 +219,10 @@ impl Gateway {
             limits: settings::limits(config),
             rates: config.limits.shared.then(|| Rates::new(shared.rates, config.limits.shared_timeout)),
             metrics,
+            audit,
             tasks: tasks.clone(),
             entropy,
+            sealer: settings::sealer(&config.cluster),
         });
         let edge = settings::edge(config, address, authenticator);
         let clients = edge::client_routes(hub.clone(), lifecycle.clone(), edge);
@@ -262,6 +270,7 @@ impl Gateway {
         self.until(last, Hub::has_said_farewell).await;
         self.hub.end_farewells();
         let _ = tokio::time::timeout(LAST_MOMENT, self.hub.leave()).await;
+        self.hub.audit().finish();
         let ending = self.tasks.finish(LAST_MOMENT.max(last.saturating_duration_since(Instant::now()))).await;
         self.lifecycle.advance(Phase::Stopped);
         match ending {

@@ -3,7 +3,9 @@
 mod demo;
 mod descriptors;
 mod gateway;
+mod minting;
 mod operate;
+mod servers;
 mod settings;
 mod shared;
 mod tls;
@@ -16,6 +18,7 @@ pub use crate::auth::mint as mint_token;
 pub use crate::telemetry::chain;
 pub use demo::{DemoOptions, demo};
 pub use gateway::{Gateway, Listeners, StartError, Surroundings};
+pub use minting::{Unmintable, Wish, mint_jwt};
 pub use operate::{Admin, Operation, operate};
 pub use shared::{Shared, Unusable};
 pub use tls::check_certificates;
@@ -34,6 +37,10 @@ pub fn serve(config: Config) -> ExitCode {
     descriptors::raise(&config);
     if config.auth.mode == AuthMode::None && !config.listen.ip().is_loopback() {
         tracing::warn!(listen = %config.listen, "nobody has to log in, and other machines can reach this (auth.insecure)");
+    }
+    let admin = &config.admin;
+    if !admin.tokens.is_empty() && !admin.listen.ip().is_loopback() && admin.tls.is_none() {
+        tracing::warn!(admin = %admin.listen, "operators' tokens come unencrypted from other machines (admin.tls)");
     }
     // What the clients of the backends take, where nobody gives them one.
     let _ = rustls::crypto::ring::default_provider().install_default();

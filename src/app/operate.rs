@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use url::Url;
 
 use super::{fail, run};
+use crate::config::Secret;
 use crate::upstream::{HttpClient, HttpConfig};
 
 /// A node's admin listener.
@@ -22,6 +23,8 @@ pub struct Admin {
     pub url: String,
     /// Certificates in PEM, instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// Where it asks for one.
+    pub token: Option<Secret>,
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,6 +47,8 @@ enum Failure {
     Url(String),
     #[error("--ca-file can't be used")]
     Roots(#[source] std::io::Error),
+    #[error("the token has characters that no token has")]
+    Token,
     #[error("no node answers at {0}: {1}")]
     Unreachable(String, String),
     #[error("{0}")]
@@ -63,7 +68,7 @@ pub fn operate(admin: Admin, operation: Operation, json: bool) -> ExitCode {
     })
 }
 
-async fn ask(Admin { url: admin, ca_file }: &Admin, operation: &Operation) -> Result<Value, Failure> {
+async fn ask(Admin { url: admin, ca_file, token }: &Admin, operation: &Operation) -> Result<Value, Failure> {
     let mut url = Url::parse(admin).map_err(|_| Failure::Url(admin.clone()))?;
     let (method, path, body) = match operation {
         Operation::List { filter } => {
@@ -88,16 +93,18 @@ async fn ask(Admin { url: admin, ca_file }: &Admin, operation: &Operation) -> Re
     };
     url.set_path(&path);
     let unreachable = |why: String| Failure::Unreachable(admin.clone(), why);
-    let request = Request::builder()
-        .method(method)
-        .uri(url.as_str())
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body.map(|body| body.to_string()).unwrap_or_default())));
+    let mut request =
+        Request::builder().method(method).uri(url.as_str()).header("content-type", "application/json");
+    if let Some(token) = token {
+        let value = HeaderValue::from_str(&format!("Bearer {}", token.reveal()));
+        request = request.header("authorization", value.map_err(|_| Failure::Token)?);
+    }
+    let request = request.body(Full::new(Bytes::from(body.map(|body| body.to_string()).unwrap_or_default())));
     let request = request.map_err(|_| Failure::Url(admin.clone()))?;
     let config =
         HttpConfig { connect_timeout: PATIENCE, idle_connections_max: 1, idle_connection_timeout: PATIENCE };
     let client = match ca_file {
-        Some(file) => HttpClient::trusting(&config, file).map_err(Failure::Roots)?,
+        Some(file) => HttpClient::secured(&config, Some(file), None).map_err(Failure::Roots)?,
         None => HttpClient::new(&config).map_err(|error| unreachable(error.to_string()))?,
     };
     let answered = tokio::time::timeout(PATIENCE, async {
@@ -111,8 +118,10 @@ async fn ask(Admin { url: admin, ca_file }: &Admin, operation: &Operation) -> Re
     if status.is_success() {
         return Ok(value);
     }
+    let hint =
+        if status == StatusCode::UNAUTHORIZED { " (HOLDFAST_ADMIN_TOKEN, or --token-file)" } else { "" };
     let why = value["error"].as_str().map_or_else(|| format!("it answers {status}"), str::to_owned);
-    Err(Failure::Refused(why))
+    Err(Failure::Refused(why + hint))
 }
 
 fn shown(operation: &Operation, answer: &Value) -> String {
@@ -144,8 +153,16 @@ fn shown(operation: &Operation, answer: &Value) -> String {
                 })
                 .collect();
             let running = rows_of_running(answer);
-            let named =
-                ["id", "server", "owner", "transport", "protocol_version", "capabilities", "subscriptions"];
+            let named = [
+                "id",
+                "fingerprint",
+                "server",
+                "owner",
+                "transport",
+                "protocol_version",
+                "capabilities",
+                "subscriptions",
+            ];
             let facts: String =
                 named.iter().map(|name| format!("{name:<18}{}\n", text(&answer[*name]))).collect();
             facts

@@ -2,27 +2,30 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
+use url::Url;
 
 use super::gateway::StartError;
 use super::shared::Unusable;
+use crate::adapters::file::FileAudit;
 use crate::adapters::{nats, redis};
-use crate::auth::{self, Access, Authenticator, Offered, Token, ToolRule};
+use crate::auth::{self, Access, Authenticator, Offered, Operators, Token, ToolRule};
 use crate::config::{
-    AccessConfig, AllowedHosts, AllowedOrigins, Answers, AuthMode, Bus, ClusterConfig, Config, Era,
+    AccessConfig, AllowedHosts, AllowedOrigins, AuditTo, AuthMode, Bus, ClusterConfig, Config,
     ForwardedHeader, IssuerConfig, KeysFrom, LogFormat, NatsConfig, PrincipalConfig, ProxiesConfig,
-    RedisConfig, ServerConfig, SessionMode, State, TokenConfig, UseConfig,
+    RedisConfig, ServerConfig, State, TokenConfig, UseConfig,
 };
-use crate::domain::{InvalidId, NodeId, Rate, ServerName};
-use crate::hub::{
-    AnswerPolicy, Buffer, LeaveConfig, Relays, RequestsConfig, Server, Servers, SessionPolicy, StreamsConfig,
-};
+use crate::domain::{InvalidId, Rate};
+use crate::hub::{Buffer, LeaveConfig, RequestsConfig, Sealer, StreamsConfig};
+use crate::lifecycle::Tasks;
 use crate::limits::{Allowance, Limits};
-use crate::ports::{Bounds, LogBounds};
-use crate::upstream::{EraPolicy, HttpClient, HttpConfig, Upstream};
-use crate::{edge, hub, limits, telemetry, upstream};
+use crate::ports::{AuditSink, Bounds, LogBounds};
+use crate::telemetry::{LogAudit, Metrics};
+use crate::upstream::{HttpClient, HttpConfig};
+use crate::{edge, hub, limits, telemetry};
 
 pub(super) fn logging(config: &Config) -> telemetry::LogConfig {
     let format = match config.telemetry.log_format {
@@ -30,7 +33,20 @@ pub(super) fn logging(config: &Config) -> telemetry::LogConfig {
         LogFormat::Text => telemetry::LogFormat::Text,
         LogFormat::Json => telemetry::LogFormat::Json,
     };
-    telemetry::LogConfig { format, filter: config.telemetry.log_filter.clone() }
+    telemetry::LogConfig {
+        format,
+        filter: config.telemetry.log_filter.clone(),
+        audit: config.audit == AuditTo::Log,
+    }
+}
+
+/// Where audit events go, if anywhere.
+pub(super) fn audit(config: &Config, tasks: &Tasks) -> Result<Option<Arc<dyn AuditSink>>, StartError> {
+    Ok(match &config.audit {
+        AuditTo::Nowhere => None,
+        AuditTo::Log => Some(Arc::new(LogAudit)),
+        AuditTo::File(path) => Some(Arc::new(FileAudit::open(path, tasks).map_err(StartError::Audit)?)),
+    })
 }
 
 pub(super) fn bounds(config: &Config) -> Bounds {
@@ -47,7 +63,7 @@ pub(super) fn bounds(config: &Config) -> Bounds {
     }
 }
 
-fn requests(config: &Config, server: Option<&ServerConfig>) -> RequestsConfig {
+pub(super) fn requests(config: &Config, server: Option<&ServerConfig>) -> RequestsConfig {
     let own = &config.requests;
     RequestsConfig {
         timeout: server.and_then(|server| server.timeout).unwrap_or(own.timeout),
@@ -136,59 +152,10 @@ pub(super) fn http_client(config: &Config) -> HttpConfig {
     }
 }
 
-/// The servers that are offered by `node`. `state: none` makes every one stateless.
-pub(super) fn servers(
-    config: &Config,
-    client: &HttpClient,
-    node: &NodeId,
-    relays: &Relays,
-    authenticator: &Authenticator,
-) -> Result<Servers, InvalidId> {
-    let mut servers = Vec::new();
-    for (name, own) in &config.servers {
-        let requests = requests(config, Some(own));
-        let era = match own.era {
-            Era::Auto => EraPolicy::FindOut,
-            Era::Legacy => EraPolicy::Legacy,
-            Era::Modern => EraPolicy::Modern,
-            Era::Both => EraPolicy::Both,
-        };
-        let upstream = upstream::Config {
-            era,
-            era_ttl: config.upstream.era_ttl,
-            message_bytes_max: config.upstream.message_bytes_max,
-            reconnect_delay: config.upstream.reconnect_delay,
-            reconnect_delay_max: config.upstream.reconnect_delay_max,
-            timeout: requests.timeout,
-            close_timeout: config.upstream.close_timeout,
-            pinned_to: own.pinned.then(|| node.clone()),
-        };
-        // A URL that the configuration took is a URI: both follow RFC 3986 here.
-        let uri = Uri::try_from(own.upstream.reveal().as_str()).map_err(|_| InvalidId)?;
-        let server = ServerName::parse(name)?;
-        let client = if own.pinned {
-            relays.pin(server.clone(), uri.clone(), client.clone(), requests.timeout_max)
-        } else {
-            client.clone()
-        };
-        servers.push(Server {
-            name: server,
-            upstream: Upstream::new(&format!("{name} at {}", own.upstream), uri, client, upstream),
-            answers: match own.answers {
-                Answers::Auto => AnswerPolicy::Auto,
-                Answers::Json => AnswerPolicy::Json,
-                Answers::Sse => AnswerPolicy::Sse,
-            },
-            sessions: match (&config.state, own.sessions) {
-                (State::None, _) | (_, SessionMode::Stateless) => SessionPolicy::Stateless,
-                (State::Memory | State::Redis(_), SessionMode::Stateful) => SessionPolicy::Stateful,
-            },
-            requests,
-            login: authenticator.metadata_of(&format!("/servers/{name}/mcp")).map(|login| login.to_json()),
-        });
-    }
-    let default = config.default_server.as_deref().map(ServerName::parse).transpose()?;
-    Ok(Servers::new(servers, default.as_ref()))
+/// With the keys that messages between nodes are signed with.
+pub(super) fn sealer(cluster: &ClusterConfig) -> Sealer {
+    let known = cluster.keys.iter().map(|(name, key)| (name.as_str(), key.reveal()));
+    Sealer::new(known, cluster.signing_key.as_deref())
 }
 
 pub(super) fn edge(config: &Config, listening: SocketAddr, authenticator: Authenticator) -> edge::Config {
@@ -236,7 +203,11 @@ pub(super) fn limits(config: &Config) -> Limits {
 }
 
 /// Who may call what.
-pub(super) fn authenticator(config: &Config, client: &HttpClient) -> Result<Authenticator, StartError> {
+pub(super) fn authenticator(
+    config: &Config,
+    client: &HttpClient,
+    metrics: &Metrics,
+) -> Result<Authenticator, StartError> {
     let auth = &config.auth;
     if auth.mode == AuthMode::None {
         return Ok(Authenticator::Nobody);
@@ -245,13 +216,25 @@ pub(super) fn authenticator(config: &Config, client: &HttpClient) -> Result<Auth
         Token::new(name, token.sha256.as_ref()?.reveal(), &token.scopes).ok()
     };
     let times = auth::Times { ttl: auth.keys_ttl, stale_max: auth.keys_stale_max, timeout: auth.timeout };
+    let uri = |url: &Url| Uri::try_from(url.as_str()).map_err(|_| InvalidId);
     let issuer = |(name, own): (&String, &IssuerConfig)| {
         let source = match &own.keys {
-            KeysFrom::Secret(secret) => auth::Source::Secret(secret.reveal().as_bytes().to_vec()),
-            KeysFrom::File(path) => auth::Source::File(path.clone()),
-            KeysFrom::Url(url) => auth::Source::Url(Uri::try_from(url.as_str()).map_err(|_| InvalidId)?),
-            KeysFrom::Metadata => auth::Source::Discovered,
+            KeysFrom::Secret(secret) => Some(auth::Source::Secret(secret.reveal().as_bytes().to_vec())),
+            KeysFrom::File(path) => Some(auth::Source::File(path.clone())),
+            KeysFrom::Url(url) => Some(auth::Source::Url(uri(url)?)),
+            KeysFrom::Metadata => Some(auth::Source::Discovered),
+            KeysFrom::Nowhere => None,
         };
+        let introspection = own.introspection.as_ref().map(|own| {
+            Ok::<_, StartError>(auth::IntrospectionConfig {
+                uri: uri(&own.url)?,
+                client_id: own.client_id.clone(),
+                client_secret: own.client_secret.reveal().to_owned(),
+                prefix: own.token_prefix.clone(),
+                timeout: auth.timeout,
+                asked_max: auth.introspections_max,
+            })
+        });
         Ok(auth::IssuerConfig {
             name: name.clone(),
             issuer: own.issuer.clone(),
@@ -261,6 +244,7 @@ pub(super) fn authenticator(config: &Config, client: &HttpClient) -> Result<Auth
             subject_claim: own.subject_claim.clone(),
             leeway: auth.leeway,
             times,
+            introspection: introspection.transpose()?,
         })
     };
     let access = |(name, server): (&String, &ServerConfig)| {
@@ -277,7 +261,9 @@ pub(super) fn authenticator(config: &Config, client: &HttpClient) -> Result<Auth
     };
     let tokens = auth.tokens.iter().filter_map(token).collect();
     let issuers = auth.issuers.iter().map(issuer).collect::<Result<_, StartError>>()?;
-    Ok(Authenticator::bearer(tokens, issuers, offered, client)?)
+    let memory =
+        auth::Memory { tokens_max: auth.tokens_remembered_max, introspection_ttl: auth.introspection_ttl };
+    Ok(Authenticator::bearer(tokens, issuers, memory, offered, client, metrics.clone())?)
 }
 
 /// Operators come without one in between.
@@ -289,6 +275,17 @@ pub(super) fn proxies(config: &Config) -> edge::Proxies {
         ForwardedHeader::Forwarded => edge::ForwardedHeader::Forwarded,
     };
     edge::Proxies { trusted, protocol, header }
+}
+
+/// Who may use the admin API, which listens there.
+pub(super) fn operating(config: &Config, listening: SocketAddr) -> edge::Operating {
+    let tokens = config.admin.tokens.iter();
+    let tokens = tokens.filter_map(|(name, sha256)| Token::operators(name, sha256.as_ref()?.reveal()).ok());
+    match tokens.collect::<Vec<_>>() {
+        tokens if !tokens.is_empty() => edge::Operating::Tokens(Operators::new(tokens)),
+        _ if listening.ip().is_loopback() => edge::Operating::Local,
+        _ => edge::Operating::Nobody,
+    }
 }
 
 pub(super) fn listener(config: &Config) -> edge::ListenerConfig {

@@ -1,33 +1,43 @@
-//! The certificates that the configuration names, for each listener.
+//! The certificates that the configuration names: of each listener, and those that servers are shown.
 
+use std::sync::Arc;
+
+use crate::certificates::{Fault, Files, Pair, PemFile};
 use crate::config::{Config, TlsFiles};
-use crate::edge::{PemFile, Tls, TlsConfig, TlsFault};
+use crate::edge::Tls;
 
 /// What clients are shown.
-pub(super) fn clients(config: &Config) -> Result<Option<Tls>, TlsFault> {
-    load(config.http.tls.as_ref(), ["http.tls.certificate_file", "http.tls.key_file"])
+pub(super) fn clients(config: &Config) -> Result<Option<Tls>, Fault> {
+    Ok(load(config.http.tls.as_ref(), "http.tls")?.map(Tls::showing))
 }
 
 /// What operators are shown.
-pub(super) fn operators(config: &Config) -> Result<Option<Tls>, TlsFault> {
-    load(config.admin.tls.as_ref(), ["admin.tls.certificate_file", "admin.tls.key_file"])
+pub(super) fn operators(config: &Config) -> Result<Option<Tls>, Fault> {
+    Ok(load(config.admin.tls.as_ref(), "admin.tls")?.map(Tls::showing))
+}
+
+/// What a server is shown.
+pub(super) fn server(config: &Config, name: &str) -> Result<Option<Arc<Pair>>, Fault> {
+    let files = config.servers.get(name).and_then(|server| server.tls.shown.as_ref());
+    load(files, &format!("servers.{name}.tls"))
 }
 
 /// Whether what is in the files can be used; that they are there is the configuration's matter.
 ///
 /// # Errors
-/// [`TlsFault`].
-pub fn check_certificates(config: &Config) -> Result<(), TlsFault> {
+/// [`Fault`].
+pub fn check_certificates(config: &Config) -> Result<(), Fault> {
     clients(config)?;
     operators(config)?;
+    for name in config.servers.keys() {
+        server(config, name)?;
+    }
     Ok(())
 }
 
-fn load(files: Option<&TlsFiles>, [certificate, key]: [&'static str; 2]) -> Result<Option<Tls>, TlsFault> {
+fn load(files: Option<&TlsFiles>, section: &str) -> Result<Option<Arc<Pair>>, Fault> {
     let Some(files) = files.cloned() else { return Ok(None) };
-    let config = TlsConfig {
-        certificate: PemFile { key: certificate, path: files.certificate_file },
-        key: PemFile { key, path: files.key_file },
-    };
-    Tls::load(config).map(Some)
+    let certificate = PemFile { key: format!("{section}.certificate_file"), path: files.certificate_file };
+    let key = PemFile { key: format!("{section}.key_file"), path: files.key_file };
+    Pair::load(Files { certificate, key }).map(Some)
 }

@@ -1,27 +1,22 @@
-//! Who issues tokens (JWT, RFC 7519), and what a token has to be for one to be believed (RFC 8725, RFC 9068).
+//! One issuer of tokens: whether a JWT is its own (RFC 8725, RFC 9068), and what it says of one that says
+//! nothing by itself.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use jsonwebtoken::errors::{Error, ErrorKind};
-use jsonwebtoken::{Algorithm, AlgorithmFamily, Header, TokenData, Validation, dangerous, decode};
-use serde::Deserialize;
-use serde_json::{Map, Value};
-use tokio::time::Instant;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, AlgorithmFamily, Header, TokenData, Validation, decode, decode_header};
 
+use super::claims::{Claims, Facts, Rules};
+use super::introspection::{Introspection, IntrospectionConfig};
 use super::keys::Keys;
 use super::source::{KeyRing, Source, Times};
-use super::{Denied, Flaw, Identity, Scopes};
+use super::{Denied, Flaw, Identity};
 use crate::domain::Principal;
 use crate::lifecycle::Tasks;
+use crate::telemetry::{Credential, Metrics};
 use crate::upstream::HttpClient;
-
-/// What a subject may be long (`OpenID` Connect Core, section 2).
-const SUBJECT_BYTES_MAX: usize = 255;
-
-/// No stream is open for longer, whatever a token says.
-const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 /// An issuer as it is configured.
 #[derive(Debug, Clone)]
@@ -30,7 +25,8 @@ pub struct IssuerConfig {
     pub name: String,
     /// The `iss` of its tokens.
     pub issuer: String,
-    pub source: Source,
+    /// Of the keys that its JWTs are signed with; `None`: it is asked about them, too.
+    pub source: Option<Source>,
     /// By their names (RFC 7518, section 3.1). Empty: whatever its keys are fit for.
     pub algorithms: Vec<String>,
     /// Of which a token's `aud` has to name one; empty: the resource's own addresses (A7).
@@ -40,6 +36,7 @@ pub struct IssuerConfig {
     /// What clocks may differ by.
     pub leeway: Duration,
     pub times: Times,
+    pub introspection: Option<IntrospectionConfig>,
 }
 
 /// An algorithm that is not supported.
@@ -55,194 +52,156 @@ pub fn algorithm(name: &str) -> Result<Algorithm, UnknownAlgorithm> {
     name.parse().map_err(|_| UnknownAlgorithm)
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Issuer {
-    config: Arc<IssuerConfig>,
+    name: String,
+    /// The `iss` of its tokens.
+    pub address: String,
+    rules: Rules,
+    subject_claim: String,
+    pub signatures: Option<Signatures>,
+    pub introspection: Option<Introspection>,
+}
+
+/// How its JWTs are verified.
+#[derive(Debug)]
+pub(super) struct Signatures {
     keys: Arc<KeyRing>,
-}
-
-#[derive(Deserialize)]
-struct Claims {
-    iss: String,
-    #[serde(default)]
-    aud: Audience,
-    #[serde(default)]
-    scope: ScopeClaim,
-    /// What some issuers call it.
-    #[serde(default)]
-    scp: ScopeClaim,
-    #[serde(flatten)]
-    others: Map<String, Value>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Several(Vec<String>),
-    #[default]
-    Nobody,
-}
-
-/// Separated by spaces (RFC 8693, section 4.2), or as a list.
-#[derive(Deserialize, Default)]
-#[serde(untagged)]
-enum ScopeClaim {
-    Text(String),
-    List(Vec<String>),
-    #[default]
-    Absent,
-}
-
-impl ScopeClaim {
-    fn iter(&self) -> Box<dyn Iterator<Item = &str> + '_> {
-        match self {
-            Self::Text(text) => Box::new(text.split(' ').filter(|scope| !scope.is_empty())),
-            Self::List(scopes) => Box::new(scopes.iter().map(String::as_str)),
-            Self::Absent => Box::new(std::iter::empty()),
-        }
-    }
-}
-
-/// Whether it has the form of a JWT.
-pub(super) fn is_jwt(token: &str) -> bool {
-    token.bytes().filter(|byte| *byte == b'.').count() == 2
+    /// What they are verified with is no public key.
+    symmetric: bool,
 }
 
 impl Issuer {
     /// # Errors
     /// [`UnknownAlgorithm`].
-    pub(super) fn new(config: IssuerConfig, client: HttpClient) -> Result<Self, UnknownAlgorithm> {
+    pub(super) fn new(
+        config: IssuerConfig,
+        client: &HttpClient,
+        metrics: &Metrics,
+    ) -> Result<Self, UnknownAlgorithm> {
         let algorithms = config.algorithms.iter().map(|name| algorithm(name)).collect::<Result<_, _>>()?;
-        let keys = KeyRing::new(&config.issuer, config.source.clone(), algorithms, config.times, client);
-        Ok(Self { config: Arc::new(config), keys: Arc::new(keys) })
+        let signatures = config.source.map(|source| Signatures {
+            symmetric: matches!(source, Source::Secret(_)),
+            keys: Arc::new(KeyRing::new(
+                &config.issuer,
+                source,
+                algorithms,
+                config.times,
+                client.clone(),
+                metrics.clone(),
+            )),
+        });
+        let introspection =
+            config.introspection.map(|asked| Introspection::new(asked, client.clone(), metrics.clone()));
+        Ok(Self {
+            name: config.name,
+            address: config.issuer,
+            rules: Rules { audiences: config.audiences, leeway: config.leeway },
+            subject_claim: config.subject_claim,
+            signatures,
+            introspection,
+        })
     }
 
     pub(super) fn start(&self, tasks: &Tasks) {
-        tasks.spawn_until_stopped(self.keys.clone().keep());
+        if let Some(signatures) = &self.signatures {
+            tasks.spawn_until_stopped(signatures.keys.clone().keep());
+        }
     }
 
-    pub(super) fn address(&self) -> &str {
-        &self.config.issuer
-    }
-
-    /// Whose the token is, if it is this issuer's, unexpired, and meant for one of `resources`.
-    async fn verify(
+    /// What the token says, if this issuer signed it, and the keys that show it.
+    ///
+    /// # Errors
+    /// [`Denied::Invalid`]; [`Denied::Unverifiable`] if there are no keys.
+    pub(super) async fn verify(
         &self,
+        Signatures { keys: ring, symmetric }: &Signatures,
         token: &str,
-        header: &Header,
-        resources: &HashSet<String>,
-    ) -> Result<Identity, Denied> {
+    ) -> Result<(Facts, Arc<Keys>), Denied> {
+        const UNKNOWN: Denied = Denied::Invalid(Flaw::Unknown);
+        let header = decode_header(token).map_err(|_| UNKNOWN)?;
         let (id, algorithm) = (header.kid.as_deref(), header.alg);
-        // What is published is no secret.
-        let symmetric = AlgorithmFamily::Hmac.algorithms().contains(&algorithm);
-        if symmetric != matches!(self.config.source, Source::Secret(_)) {
-            return Err(Denied::Invalid(Flaw::Unknown));
+        // Nothing critical is understood here (RFC 7515, section 4.1.11), and what is published is no secret.
+        if header.crit.is_some()
+            || !is_access_token(header.typ.as_deref())
+            || AlgorithmFamily::Hmac.algorithms().contains(&algorithm) != *symmetric
+        {
+            return Err(UNKNOWN);
         }
-        let keys = self.keys.keys(|keys| keys.know(id, algorithm)).await.ok_or(Denied::Unverifiable)?;
-        match self.verify_with(&keys, token, header, resources) {
-            // Keys without a name may have been exchanged for others: that shows only here.
-            Err(Denied::Invalid(Flaw::Unknown)) if keys.are_nameless(id, algorithm) => {
-                let newer = self.keys.keys(|now| !std::ptr::eq(now, &raw const *keys)).await;
-                self.verify_with(&*newer.ok_or(Denied::Unverifiable)?, token, header, resources)
-            }
-            verified => verified,
+        let keys = ring.keys(|keys| keys.know(id, algorithm)).await.ok_or(Denied::Unverifiable)?;
+        if let Some(facts) = self.verify_with(&keys, token, &header) {
+            return Ok((facts, keys));
         }
+        // Keys without a name may have been exchanged for others: that shows only here.
+        if !keys.are_nameless(id, algorithm) {
+            return Err(UNKNOWN);
+        }
+        let newer = ring.keys(|now| !std::ptr::eq(now, &raw const *keys)).await;
+        let newer = newer.ok_or(Denied::Unverifiable)?;
+        let facts = self.verify_with(&newer, token, &header).ok_or(UNKNOWN)?;
+        Ok((facts, newer))
     }
 
-    fn verify_with(
-        &self,
-        keys: &Keys,
-        token: &str,
-        header: &Header,
-        resources: &HashSet<String>,
-    ) -> Result<Identity, Denied> {
+    /// The facts of a token with a good signature.
+    fn verify_with(&self, keys: &Keys, token: &str, header: &Header) -> Option<Facts> {
         for key in keys.candidates(header.kid.as_deref(), header.alg) {
             let mut validation = Validation::new(header.alg);
-            validation.leeway = self.config.leeway.as_secs();
-            validation.validate_nbf = true;
-            // Against addresses that differ by a slash: below.
+            // What it says is checked where all tokens are: `Facts::check`.
+            validation.required_spec_claims.clear();
+            validation.validate_exp = false;
             validation.validate_aud = false;
             match decode::<Claims>(token, &key.key, &validation) {
-                Ok(TokenData { claims, .. }) => return self.believe(&claims, resources),
-                Err(error) => match flaw(&error) {
-                    Flaw::Unknown => {}
-                    flaw => return Err(Denied::Invalid(flaw)),
-                },
+                Ok(TokenData { claims, .. }) => return Some(claims.facts(&self.subject_claim)),
+                Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => {}
+                Err(_) => return None,
             }
         }
-        Err(Denied::Invalid(Flaw::Unknown))
+        None
     }
 
-    /// For how long the token is still good; as its signature is, it says so.
-    fn left(&self, claims: &Claims) -> Duration {
-        let end = claims.others.get("exp").and_then(Value::as_f64).unwrap_or_default();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let left = (end + self.config.leeway.as_secs_f64() - now).clamp(0.0, LONGEST.as_secs_f64());
-        Duration::from_secs_f64(left)
+    /// Whether these are still its keys, and recent enough.
+    pub(super) fn has(&self, keys: &Arc<Keys>) -> bool {
+        let signatures = self.signatures.as_ref();
+        signatures.and_then(|own| own.keys.current()).is_some_and(|now| Arc::ptr_eq(&now, keys))
     }
 
-    fn believe(&self, claims: &Claims, resources: &HashSet<String>) -> Result<Identity, Denied> {
-        // Whoever holds it would have to prove that it is theirs (RFC 7800), and nobody asks them to here.
-        if claims.others.contains_key("cnf") {
-            return Err(Denied::Invalid(Flaw::Bound));
-        }
-        let meant = |audience: &String| {
-            let audience = audience.strip_suffix('/').unwrap_or(audience);
-            match &*self.config.audiences {
-                [] => resources.contains(audience),
-                only => only.iter().any(|only| only.strip_suffix('/').unwrap_or(only) == audience),
-            }
-        };
-        let for_us = match &claims.aud {
-            Audience::One(audience) => meant(audience),
-            Audience::Several(audiences) => audiences.iter().any(meant),
-            Audience::Nobody => false,
-        };
-        if !for_us {
-            return Err(Denied::Invalid(Flaw::Audience));
-        }
-        let subject = claims.others.get(&self.config.subject_claim).and_then(Value::as_str);
-        let subject = subject.filter(|subject| {
-            (1..=SUBJECT_BYTES_MAX).contains(&subject.len()) && !subject.contains(char::is_control)
-        });
-        let subject = subject.ok_or(Denied::Invalid(Flaw::Subject))?;
-        Ok(Identity {
-            principal: Principal::named(&format!("jwt:{}:{subject}", self.config.name)),
-            scopes: Scopes::new(claims.scope.iter().chain(claims.scp.iter())),
-            until: Some(Instant::now() + self.left(claims)),
-        })
+    /// What this issuer says of a token.
+    ///
+    /// # Errors
+    /// [`Denied::Unverifiable`] if it says nothing.
+    pub(super) async fn ask(
+        &self,
+        introspection: &Introspection,
+        token: &str,
+    ) -> Result<Result<Facts, Flaw>, Denied> {
+        let said = introspection.ask(token, &self.address, &self.subject_claim).await;
+        said.map_err(|_| Denied::Unverifiable)
     }
-}
 
-/// Asks the issuer that the token names.
-pub(super) async fn verify(
-    issuers: &[Issuer],
-    token: &str,
-    resources: &HashSet<String>,
-) -> Result<Identity, Denied> {
-    const UNKNOWN: Denied = Denied::Invalid(Flaw::Unknown);
-    let TokenData { header, claims } = dangerous::insecure_decode::<Claims>(token).map_err(|_| UNKNOWN)?;
-    // Nothing critical is understood here (RFC 7515, section 4.1.11).
-    if header.crit.is_some() || !is_access_token(header.typ.as_deref()) {
-        return Err(UNKNOWN);
+    /// Whose the token is, if what is true of it makes it good for one of `resources` now.
+    ///
+    /// # Errors
+    /// [`Denied::Invalid`].
+    pub(super) fn identity(
+        &self,
+        facts: &Facts,
+        credential: Credential,
+        resources: &HashSet<String>,
+    ) -> Result<Identity, Denied> {
+        let (subject, until) = facts.check(&self.rules, resources).map_err(Denied::Invalid)?;
+        // One subject is one principal, however its tokens look. Sessions are kept under this name.
+        let principal = Principal::named(&format!("jwt:{}:{subject}", self.name));
+        Ok(Identity { principal, scopes: facts.scopes.clone(), until: Some(until), credential })
     }
-    let issuer = issuers.iter().find(|issuer| issuer.config.issuer == claims.iss).ok_or(UNKNOWN)?;
-    issuer.verify(token, &header, resources).await
+
+    /// How long it matters what is true of the token.
+    pub(super) fn matters_for(&self, facts: &Facts) -> Duration {
+        facts.left() + self.rules.leeway
+    }
 }
 
 /// Whether the type doesn't say that it is something else (RFC 8725, section 3.11; RFC 9068, section 4).
 fn is_access_token(kind: Option<&str>) -> bool {
     let kind = kind.unwrap_or("jwt").to_ascii_lowercase();
     matches!(kind.strip_prefix("application/").unwrap_or(&kind), "jwt" | "at+jwt")
-}
-
-/// What is only said of tokens whose signature is good.
-fn flaw(error: &Error) -> Flaw {
-    match error.kind() {
-        ErrorKind::ExpiredSignature => Flaw::Expired,
-        ErrorKind::ImmatureSignature => Flaw::Premature,
-        ErrorKind::MissingRequiredClaim(_) => Flaw::Lifetime,
-        _ => Flaw::Unknown,
-    }
 }

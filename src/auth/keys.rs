@@ -9,6 +9,8 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde::Deserialize;
 
+use super::digest::{Digest, digest};
+
 /// A set with more is a mistake, or an attack.
 const KEYS_MAX: usize = 100;
 
@@ -29,9 +31,18 @@ pub(super) struct Key {
     pub(super) key: DecodingKey,
 }
 
-/// The keys of one issuer.
+/// The keys of one issuer. Two are the same if they come from the same text.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Keys(Vec<Key>);
+pub(super) struct Keys {
+    all: Vec<Key>,
+    digest: Digest,
+}
+
+impl PartialEq for Keys {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
 
 /// Why a text holds no keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +66,9 @@ impl Keys {
         let sizes = [(Algorithm::HS256, 32), (Algorithm::HS384, 48), (Algorithm::HS512, 64)];
         let fits = sizes.into_iter().filter(|(_, bytes)| secret.len() >= *bytes);
         let algorithms = fits.map(|(algorithm, _)| algorithm).collect();
-        Self(vec![Key { id: None, algorithms, key: DecodingKey::from_secret(secret) }])
+        let all = vec![Key { id: None, algorithms, key: DecodingKey::from_secret(secret) }];
+        // There is never another.
+        Self { all, digest: Digest::default() }
     }
 
     /// The public keys of a JWK set (RFC 7517). Keys for something else are left out; none may be left.
@@ -68,7 +81,7 @@ impl Keys {
             return Err(Unusable::TooMany);
         }
         let keys = keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).filter_map(of_jwk);
-        Ok(Self(keys.collect()))
+        Ok(Self { all: keys.collect(), digest: digest(text) })
     }
 
     /// The same from a file, which may hold PEM blocks instead.
@@ -84,16 +97,20 @@ impl Keys {
             return Err(Unusable::TooMany);
         }
         let keys: Vec<_> = blocks.into_iter().filter_map(of_pem).collect();
-        if keys.is_empty() { Err(Unusable::NeitherForm) } else { Ok(Self(keys)) }
+        if keys.is_empty() {
+            Err(Unusable::NeitherForm)
+        } else {
+            Ok(Self { all: keys, digest: digest(text) })
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.iter().all(|key| key.algorithms.is_empty())
+        self.all.iter().all(|key| key.algorithms.is_empty())
     }
 
     /// Only for these algorithms.
     pub(super) fn limited(mut self, algorithms: &[Algorithm]) -> Self {
-        for key in &mut self.0 {
+        for key in &mut self.all {
             key.algorithms.retain(|algorithm| algorithms.contains(algorithm));
         }
         self
@@ -105,12 +122,12 @@ impl Keys {
             let named = id.is_none() || key.id.is_none() || key.id.as_deref() == id;
             named && key.algorithms.contains(&algorithm)
         };
-        self.0.iter().filter(may).take(CANDIDATES_MAX)
+        self.all.iter().filter(may).take(CANDIDATES_MAX)
     }
 
     /// Whether there is no use in looking for a key that may have signed a token with this head.
     pub(super) fn know(&self, id: Option<&str>, algorithm: Algorithm) -> bool {
-        let named = id.is_some() && self.0.iter().any(|key| key.id.as_deref() == id);
+        let named = id.is_some() && self.all.iter().any(|key| key.id.as_deref() == id);
         named || self.candidates(id, algorithm).next().is_some()
     }
 
@@ -203,7 +220,7 @@ mod tests {
     use super::*;
 
     fn algorithms(text: &str) -> Result<Vec<Vec<Algorithm>>, Unusable> {
-        Keys::of_file(text).map(|keys| keys.0.into_iter().map(|key| key.algorithms).collect())
+        Keys::of_file(text).map(|keys| keys.all.into_iter().map(|key| key.algorithms).collect())
     }
 
     #[test]

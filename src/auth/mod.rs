@@ -1,23 +1,40 @@
 //! Who a credential speaks for, and what it allows (A2 to A7). What they own is asked elsewhere.
 
+mod claims;
+#[cfg(test)]
+mod cost;
+mod digest;
+mod introspection;
 mod issuer;
+mod issuers;
 mod keys;
+mod minting;
+mod operators;
 mod resource;
 mod scope;
 mod source;
 mod token;
+
+use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HeaderMap};
 use tokio::time::Instant;
 
 use crate::domain::Principal;
 use crate::lifecycle::Tasks;
+use crate::telemetry::{AuthOutcome, Credential, Metrics};
 use crate::upstream::HttpClient;
 
 use issuer::Issuer;
+use issuers::Issuers;
 use resource::Resources;
 
+pub use claims::InvalidSubject;
+pub use introspection::IntrospectionConfig;
 pub use issuer::{IssuerConfig, UnknownAlgorithm, algorithm};
+pub use issuers::Memory;
+pub use minting::{Grant, SigningKey, Unsignable, sign};
+pub use operators::Operators;
 pub use resource::{Metadata, Offered};
 pub use scope::{Access, Lacking, Scopes, ToolRule};
 pub use source::{Source, Times, is_safe};
@@ -37,8 +54,9 @@ pub enum Authenticator {
 #[derive(Debug, Clone)]
 pub struct Bearer {
     tokens: Vec<Token>,
-    issuers: Vec<Issuer>,
+    issuers: Arc<Issuers>,
     resources: Resources,
+    metrics: Metrics,
 }
 
 /// Who asks, and what the credential allows.
@@ -48,6 +66,16 @@ pub struct Identity {
     pub scopes: Scopes,
     /// When the credential expires.
     pub until: Option<Instant>,
+    /// What the request came with.
+    pub credential: Credential,
+}
+
+impl Identity {
+    /// Whether the token is one of an issuer's, which its authorization server knows.
+    #[must_use]
+    pub const fn is_of_an_issuer(&self) -> bool {
+        matches!(self.credential, Credential::Jwt | Credential::Introspected)
+    }
 }
 
 /// Why a request is not let through.
@@ -68,12 +96,30 @@ pub enum Denied {
     /// 401 (A2).
     #[error("this token is not valid{0}")]
     Invalid(Flaw),
-    /// 403 (A6).
-    #[error("this token does not allow it{}", lacking(.0))]
-    Insufficient(Lacking),
-    /// 503: it may be good, and there are no keys to tell.
-    #[error("the keys that this token could be verified with can't be had now")]
+    /// 403 (A6), to whom it speaks for.
+    #[error("this token does not allow it{}", lacking(.1))]
+    Insufficient(Principal, Lacking),
+    /// 503: it may be good, and there are no keys to tell, or its issuer doesn't.
+    #[error("whether this token is good can't be found out now")]
     Unverifiable,
+}
+
+impl Denied {
+    const fn verdict(&self) -> AuthOutcome {
+        match self {
+            Self::Missing | Self::Scheme => AuthOutcome::Missing,
+            Self::Malformed => AuthOutcome::Malformed,
+            Self::Invalid(Flaw::Unknown) => AuthOutcome::Invalid,
+            Self::Invalid(Flaw::Expired) => AuthOutcome::Expired,
+            Self::Invalid(Flaw::Premature) => AuthOutcome::Premature,
+            Self::Invalid(Flaw::Lifetime) => AuthOutcome::Endless,
+            Self::Invalid(Flaw::Audience) => AuthOutcome::WrongAudience,
+            Self::Invalid(Flaw::Subject) => AuthOutcome::NoSubject,
+            Self::Invalid(Flaw::Bound) => AuthOutcome::Bound,
+            Self::Anonymous(_) | Self::Insufficient(..) => AuthOutcome::InsufficientScope,
+            Self::Unverifiable => AuthOutcome::Unavailable,
+        }
+    }
 }
 
 fn lacking(lacking: &Lacking) -> String {
@@ -121,20 +167,21 @@ impl Authenticator {
     pub fn bearer(
         tokens: Vec<Token>,
         issuers: Vec<IssuerConfig>,
+        memory: Memory,
         offered: Offered,
         client: &HttpClient,
+        metrics: Metrics,
     ) -> Result<Self, UnknownAlgorithm> {
-        let issuers = issuers.into_iter().map(|issuer| Issuer::new(issuer, client.clone()));
-        let issuers = issuers.collect::<Result<Vec<_>, _>>()?;
-        let addresses = issuers.iter().map(|issuer| issuer.address().to_owned()).collect();
-        let resources = Resources::new(offered, addresses);
-        Ok(Self::Bearer(Box::new(Bearer { tokens, issuers, resources })))
+        let issuers = issuers.into_iter().map(|issuer| Issuer::new(issuer, client, &metrics));
+        let issuers = Arc::new(Issuers::new(issuers.collect::<Result<_, _>>()?, memory));
+        let resources = Resources::new(offered, issuers.addresses());
+        Ok(Self::Bearer(Box::new(Bearer { tokens, issuers, resources, metrics })))
     }
 
     /// Keeps the issuers' keys fresh, until the tasks are told to stop.
     pub fn start(&self, tasks: &Tasks) {
         if let Self::Bearer(bearer) = self {
-            bearer.issuers.iter().for_each(|issuer| issuer.start(tasks));
+            bearer.issuers.start(tasks);
         }
     }
 
@@ -144,24 +191,11 @@ impl Authenticator {
     /// # Errors
     /// [`Denied`].
     pub async fn authenticate(&self, server: Option<&str>, headers: &HeaderMap) -> Result<Identity, Denied> {
-        let anonymous =
-            || Identity { principal: Principal::anonymous(), scopes: Scopes::default(), until: None };
         let Self::Bearer(bearer) = self else { return Ok(anonymous()) };
-        let access = bearer.resources.access(server);
-        let token = match bearer_token(headers) {
-            // What it needs, a token may have.
-            Err(Denied::Missing) if access.anonymous && access.scopes.is_empty() => return Ok(anonymous()),
-            token => token?,
-        };
-        let identity = match token::find(&bearer.tokens, token) {
-            Some(identity) => identity,
-            None if issuer::is_jwt(token) => {
-                issuer::verify(&bearer.issuers, token, bearer.resources.audiences(server)).await?
-            }
-            None => return Err(Denied::Invalid(Flaw::Unknown)),
-        };
-        access.admits(&identity.scopes).map_err(Denied::Insufficient)?;
-        Ok(identity)
+        let (credential, found) = bearer.identify(server, headers).await;
+        let verdict = found.as_ref().map_or_else(Denied::verdict, |_| AuthOutcome::Accepted);
+        bearer.metrics.authenticated(credential, verdict);
+        found
     }
 
     /// Whether they may call that tool of the server.
@@ -170,11 +204,14 @@ impl Authenticator {
     /// [`Denied::Insufficient`]; [`Denied::Anonymous`] if a token may help.
     pub fn permit(&self, server: Option<&str>, identity: &Identity, tool: &str) -> Result<(), Denied> {
         let Self::Bearer(bearer) = self else { return Ok(()) };
-        bearer.resources.access(server).allows(&identity.scopes, tool).map_err(|lacking| match lacking {
-            Lacking::Scopes(scopes) if identity.principal == Principal::anonymous() => {
-                Denied::Anonymous(scopes)
+        bearer.resources.access(server).allows(&identity.scopes, tool).map_err(|lacking| {
+            bearer.metrics.authenticated(identity.credential, AuthOutcome::InsufficientScope);
+            match lacking {
+                Lacking::Scopes(scopes) if identity.credential == Credential::Anonymous => {
+                    Denied::Anonymous(scopes)
+                }
+                lacking => Denied::Insufficient(identity.principal.clone(), lacking),
             }
-            lacking => Denied::Insufficient(lacking),
         })
     }
 
@@ -207,6 +244,43 @@ impl Authenticator {
     }
 }
 
+impl Bearer {
+    async fn identify(
+        &self,
+        server: Option<&str>,
+        headers: &HeaderMap,
+    ) -> (Credential, Result<Identity, Denied>) {
+        let access = self.resources.access(server);
+        let token = match bearer_token(headers) {
+            Ok(token) => token,
+            // What it needs, a token may have.
+            Err(Denied::Missing) if access.anonymous && access.scopes.is_empty() => {
+                return (Credential::Anonymous, Ok(anonymous()));
+            }
+            Err(denied) => return (Credential::None, Err(denied)),
+        };
+        let digest = digest::digest(token);
+        let (credential, found) = match token::find(&self.tokens, &digest) {
+            Some(identity) => (Credential::Static, Ok(identity)),
+            None => self.issuers.identify(token, digest, self.resources.audiences(server)).await,
+        };
+        let admitted = found.and_then(|identity| match access.admits(&identity.scopes) {
+            Ok(()) => Ok(identity),
+            Err(lacking) => Err(Denied::Insufficient(identity.principal, lacking)),
+        });
+        (credential, admitted)
+    }
+}
+
+fn anonymous() -> Identity {
+    Identity {
+        principal: Principal::anonymous(),
+        scopes: Scopes::default(),
+        until: None,
+        credential: Credential::Anonymous,
+    }
+}
+
 /// The token of RFC 6750, section 2.1.
 fn bearer_token(headers: &HeaderMap) -> Result<&str, Denied> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
@@ -229,20 +303,25 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str, Denied> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::FutureExt as _;
     use http::HeaderValue;
 
     use super::*;
 
     fn asked(values: &[&'static [u8]]) -> Result<Principal, Denied> {
-        let token = Token::new("ci", &token::digest("s3cret"), &[]).unwrap();
-        let other = Token::new("dev", &token::digest("0ther="), &[]).unwrap();
+        let digest = |token| digest::hexadecimal(digest::digest(token));
+        let token = Token::new("ci", &digest("s3cret"), &[]).unwrap();
+        let other = Token::new("dev", &digest("0ther="), &[]).unwrap();
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
         }
         let resources = Resources::new(Offered::default(), Vec::new());
-        let bearer = Bearer { tokens: vec![token, other], issuers: Vec::new(), resources };
+        let memory = Memory { tokens_max: 0, introspection_ttl: Duration::ZERO };
+        let issuers = Arc::new(Issuers::new(Vec::new(), memory));
+        let bearer = Bearer { tokens: vec![token, other], issuers, resources, metrics: Metrics::new() };
         let asked = Authenticator::Bearer(Box::new(bearer));
         asked.authenticate(None, &headers).now_or_never().unwrap().map(|identity| identity.principal)
     }

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::keys::{Keys, Unusable};
+use crate::telemetry::{Metrics, Outcome};
 use crate::upstream::HttpClient;
 
 /// The largest document that is read.
@@ -74,6 +75,7 @@ pub(super) struct KeyRing {
     algorithms: Vec<Algorithm>,
     times: Times,
     client: HttpClient,
+    metrics: Metrics,
     keys: RwLock<Option<(Arc<Keys>, Instant)>>,
     nudge: Notify,
     last: watch::Sender<Option<Attempt>>,
@@ -99,6 +101,7 @@ impl KeyRing {
         algorithms: Vec<Algorithm>,
         times: Times,
         client: HttpClient,
+        metrics: Metrics,
     ) -> Self {
         Self {
             issuer: issuer.to_owned(),
@@ -106,6 +109,7 @@ impl KeyRing {
             algorithms,
             times,
             client,
+            metrics,
             keys: RwLock::default(),
             nudge: Notify::new(),
             last: watch::Sender::new(None),
@@ -137,7 +141,8 @@ impl KeyRing {
         self.current()
     }
 
-    fn current(&self) -> Option<Arc<Keys>> {
+    /// The keys that were read last, unless that is too long ago.
+    pub(super) fn current(&self) -> Option<Arc<Keys>> {
         let keys = self.keys.read().expect("nothing panics while it holds this lock");
         let (keys, read) = keys.as_ref()?;
         (read.elapsed() < self.times.stale_max).then(|| keys.clone())
@@ -149,13 +154,16 @@ impl KeyRing {
             let began = Instant::now();
             let read = self.read().await;
             let failed = read.is_err();
+            self.metrics.keys_read(if failed { Outcome::Error } else { Outcome::Ok });
             match read {
                 Ok(keys) => {
                     if keys.is_empty() {
                         tracing::warn!(issuer = %self.issuer, "an issuer has no keys that could be used");
                     }
-                    let keys = Some((Arc::new(keys), Instant::now()));
-                    *self.keys.write().expect("nothing panics while it holds this lock") = keys;
+                    let mut current = self.keys.write().expect("nothing panics while it holds this lock");
+                    // What was verified with keys stays so while they are the same.
+                    let same = current.take().map(|(before, _)| before).filter(|before| **before == keys);
+                    *current = Some((same.unwrap_or_else(|| Arc::new(keys)), Instant::now()));
                 }
                 Err(failure) => {
                     tracing::warn!(issuer = %self.issuer, error = %failure, "an issuer's keys could not be read");

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-use crate::config::{Overrides, is_name};
+use crate::config::{Overrides, duration, is_name, is_scope};
 
 /// A gateway for the Model Context Protocol that scales sideways.
 #[derive(Debug, Parser)]
@@ -25,7 +26,11 @@ pub(super) enum Command {
     CheckConfig(Options),
     /// Print the reference of all configuration keys (docs/configuration.md).
     ConfigReference,
-    /// Make a token, and say how the configuration knows it (`auth.tokens`).
+    /// Make a token.
+    ///
+    /// A static one, for a client or an operator, with what the configuration has to know of it. With
+    /// --issuer one for development instead: a JWT as that issuer would sign it. Who serves others lets
+    /// their authorization server issue tokens.
     Token(TokenOptions),
     /// List, show and end sessions, through a node's admin API.
     Sessions(SessionsOptions),
@@ -99,6 +104,62 @@ pub(super) struct TokenOptions {
     /// Who is to hold it: a-z, 0-9, `_` and `-`.
     #[arg(value_name = "NAME", default_value = "me", value_parser = name)]
     pub name: String,
+    /// For the admin API (`admin.tokens`), instead of a client (`auth.tokens`).
+    #[arg(long, conflicts_with = "issuer")]
+    pub admin: bool,
+    #[command(flatten)]
+    pub jwt: JwtOptions,
+}
+
+/// What a token for development says.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "For development")]
+pub(super) struct JwtOptions {
+    /// Sign a JWT as this one of `auth.issuers`, with its secret; with --key also as any other, by its `iss`.
+    #[arg(long, value_name = "NAME")]
+    pub issuer: Option<String>,
+    /// The configuration file (or the variable HOLDFAST_CONFIG).
+    #[arg(long, value_name = "FILE", requires = "issuer")]
+    pub config: Option<PathBuf>,
+    /// Sign with this private key, in PEM.
+    #[arg(long, value_name = "FILE", requires = "issuer")]
+    pub key: Option<PathBuf>,
+    /// What that key is called where it is published.
+    #[arg(long, value_name = "ID", requires = "key")]
+    pub key_id: Option<String>,
+    /// Whose it is [default: NAME].
+    #[arg(long, value_name = "WHO", requires = "issuer")]
+    pub subject: Option<String>,
+    /// What it is for; may be repeated [default: the issuer's first audience, or public_url].
+    #[arg(long, value_name = "URL", requires = "issuer", value_parser = audience)]
+    pub audience: Vec<String>,
+    /// What it allows; may be repeated, or several in one.
+    #[arg(long, value_name = "SCOPE", requires = "issuer", value_parser = scopes)]
+    pub scope: Vec<String>,
+    /// For how long it is good, up to 365d [default: 1h].
+    #[arg(long, value_name = "DURATION", requires = "issuer", value_parser = lifetime)]
+    pub expires_in: Option<Duration>,
+}
+
+fn audience(text: &str) -> Result<String, &'static str> {
+    let visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if visible { Ok(text.to_owned()) } else { Err("wanted: a URL or a name, in visible ASCII") }
+}
+
+fn scopes(text: &str) -> Result<String, &'static str> {
+    let words: Vec<_> = text.split_ascii_whitespace().collect();
+    let fit = !words.is_empty() && words.iter().all(|word| is_scope(word));
+    if fit { Ok(words.join(" ")) } else { Err("wanted: visible ASCII without `\"`, `\\` and `=`") }
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    const YEAR: Duration = Duration::from_secs(365 * 86_400);
+    let lifetime = duration(text)?;
+    if (Duration::from_secs(1)..=YEAR).contains(&lifetime) {
+        Ok(lifetime)
+    } else {
+        Err("wanted: 1s to 365d".into())
+    }
 }
 
 fn name(text: &str) -> Result<String, &'static str> {
@@ -115,6 +176,9 @@ pub(super) struct AdminOptions {
     /// Trust the PEM certificates of this file instead of the system's, for an https:// URL.
     #[arg(long, value_name = "FILE", global = true)]
     pub ca_file: Option<PathBuf>,
+    /// The file with the token that it asks for (or the variable HOLDFAST_ADMIN_TOKEN).
+    #[arg(long, value_name = "FILE", global = true)]
+    pub token_file: Option<PathBuf>,
     /// Answer in JSON.
     #[arg(long, global = true)]
     pub json: bool,

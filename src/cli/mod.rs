@@ -4,12 +4,16 @@
 mod args;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
-use crate::app::{self, Operation};
-use crate::config::{self, Config};
+use crate::app::{self, Operation, Wish};
+use crate::config::{self, Config, Overrides};
 use args::{Args, Command, SessionsCommand};
+
+/// Of a token for development, unless asked otherwise.
+const LIFETIME: Duration = Duration::from_secs(3600);
 
 /// Runs the command that the process was started with.
 #[must_use]
@@ -39,11 +43,15 @@ pub fn run() -> ExitCode {
             say(config::reference().trim_end());
             ExitCode::SUCCESS
         }
-        Command::Token(args::TokenOptions { name }) => {
-            let (token, digest) = app::mint_token();
-            say(&format!("{token}\n\nauth:\n  mode: tokens\n  tokens:\n    {name}:\n      sha256: {digest}"));
-            ExitCode::SUCCESS
-        }
+        Command::Token(args::TokenOptions { name, admin, jwt }) => match jwt.issuer.clone() {
+            Some(issuer) => mint(name, issuer, jwt),
+            None => {
+                let (token, digest) = app::mint_token();
+                let section = if admin { "admin:" } else { "auth:\n  mode: tokens" };
+                say(&format!("{token}\n\n{section}\n  tokens:\n    {name}:\n      sha256: {digest}"));
+                ExitCode::SUCCESS
+            }
+        },
         Command::Sessions(args::SessionsOptions { command, filter, admin }) => {
             let operation = match command {
                 None => Operation::List { filter: filter.pairs() },
@@ -65,10 +73,48 @@ pub fn run() -> ExitCode {
 }
 
 fn operate(
-    args::AdminOptions { admin, ca_file, json }: args::AdminOptions,
+    args::AdminOptions { admin, ca_file, token_file, json }: args::AdminOptions,
     operation: Operation,
 ) -> ExitCode {
-    app::operate(app::Admin { url: admin, ca_file }, operation, json)
+    let token = match token_file.map(|file| config::token_of(&file)).transpose() {
+        Ok(token) => token.or_else(config::admin_token),
+        Err(error) => {
+            complain(&format!("holdfast: --token-file can't be read: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    app::operate(app::Admin { url: admin, ca_file, token }, operation, json)
+}
+
+/// Prints the token and nothing else, for `$(…)`.
+fn mint(name: String, issuer: String, jwt: args::JwtOptions) -> ExitCode {
+    let config = config::load(jwt.config.as_deref(), config::environment(), Overrides::default());
+    let config = match config {
+        Ok(config) => config,
+        Err(faults) => {
+            complain(&faults.to_string());
+            return ExitCode::from(2);
+        }
+    };
+    let wish = Wish {
+        issuer,
+        key_file: jwt.key,
+        key_id: jwt.key_id,
+        subject: jwt.subject.unwrap_or(name),
+        audiences: jwt.audience,
+        scopes: jwt.scope,
+        lifetime: jwt.expires_in.unwrap_or(LIFETIME),
+    };
+    match app::mint_jwt(&config, wish) {
+        Ok(token) => {
+            say(&token);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&format!("holdfast: {}", app::chain(&error)));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Every fault at once, where the person looks.

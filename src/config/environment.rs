@@ -12,6 +12,9 @@ use super::variables::{PREFIX, added_by_kubernetes, find};
 /// Names the file when no `--config` does.
 pub(super) const FILE_VARIABLE: &str = "HOLDFAST_CONFIG";
 
+/// What operators' tools log in with at a node. It is no setting, and may stand beside a node's.
+pub(super) const TOKEN_VARIABLE: &str = "HOLDFAST_ADMIN_TOKEN";
+
 /// What the command line says: the key, its value, and the flag it came from.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
@@ -82,7 +85,7 @@ impl Given {
         names_in_file: impl Fn(&str) -> Vec<String>,
     ) {
         let name = name.to_string_lossy();
-        if !name.starts_with(PREFIX) || name == FILE_VARIABLE {
+        if !name.starts_with(PREFIX) || name == FILE_VARIABLE || name == TOKEN_VARIABLE {
             return;
         }
         let origin = Origin::Environment(escaped(&name));

@@ -4,11 +4,15 @@
 mod auth;
 mod client;
 mod cluster;
+mod credentials;
+mod issuer;
 mod limits;
 mod node;
 mod proxies;
 mod session;
 mod tls;
+
+pub use auth::is_scope;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,9 +25,11 @@ use super::faults::did_you_mean;
 use super::reader::Section;
 use super::secret::Secret;
 use super::settings::{
-    Answers, Bus, Config, Era, RequestsConfig, ServerConfig, SessionMode, State, UpstreamUrl,
+    Answers, Bus, Config, CredentialsConfig, Era, Grant, RequestsConfig, ServerConfig, ServerTlsConfig,
+    SessionMode, State,
 };
 use super::units::Reason;
+use super::upstream_url::UpstreamUrl;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -91,6 +97,7 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
         cluster: s.section("cluster", cluster::CLUSTER, cluster::cluster),
         drain: s.section("drain", node::DRAIN, node::drain),
         telemetry: s.section("telemetry", node::TELEMETRY, node::telemetry),
+        audit: s.section("audit", node::AUDIT, node::audit),
         servers: s.map("servers", SERVERS, |_, s| server(s)),
     };
     check_timeouts(s, &config.servers, &config.requests);
@@ -104,6 +111,7 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
         s.fault(&["drain.notice", "drain.timeout"], "drain.notice leaves nothing of drain.timeout");
     }
     auth::check(s, &config);
+    credentials::check(s, &config);
     limits::check_all(s, &config);
     config.default_server = default_server(s, named, &config.servers);
     config
@@ -200,8 +208,42 @@ fn server(s: &mut Section<'_, '_>) -> Option<ServerConfig> {
         "For a server whose calls may run longer, or must end sooner, than those of the others.",
     );
     let access = auth::access(s);
-    let upstream = UpstreamUrl::new(upstream?);
-    Some(ServerConfig { upstream, access, era, answers, sessions, pinned, timeout, timeout_max })
+    let credentials = s.section("credentials", credentials::CREDENTIALS, credentials::credentials);
+    let pass_headers = credentials::pass_headers(s);
+    let tls = s.section("tls", credentials::TLS, credentials::tls);
+    let upstream = upstream?;
+    if tls != ServerTlsConfig::default() && upstream.scheme() != "https" {
+        s.fault(&["upstream"], "no TLS is spoken with a server whose address is http://, and it has `tls`");
+    }
+    let exchanges = matches!(&credentials, CredentialsConfig::Token { grant: Grant::TokenExchange, .. });
+    if exchanges && pinned {
+        s.fault(
+            &["credentials.grant", "pinned"],
+            "a client's token is not sent to another node to be exchanged there",
+        );
+    }
+    if exchanges && access.anonymous {
+        s.fault(&["credentials.grant", "anonymous"], "who comes without a token has none to exchange");
+    }
+    if let CredentialsConfig::Header(name, _) = &credentials
+        && pass_headers.contains(name)
+    {
+        s.fault(&["pass_headers"], "a header that the gateway sets itself can't be a client's");
+    }
+    let upstream = UpstreamUrl::new(upstream);
+    Some(ServerConfig {
+        upstream,
+        access,
+        credentials,
+        pass_headers,
+        tls,
+        era,
+        answers,
+        sessions,
+        pinned,
+        timeout,
+        timeout_max,
+    })
 }
 
 fn check_timeouts(

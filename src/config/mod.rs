@@ -15,6 +15,7 @@ mod secret;
 mod section;
 mod settings;
 mod units;
+mod upstream_url;
 mod variables;
 mod web;
 
@@ -22,21 +23,24 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use catalogue::Catalogue;
 use document::{Document, Node, Value};
-use environment::{FILE_VARIABLE, Given};
+use environment::{FILE_VARIABLE, Given, TOKEN_VARIABLE};
 use reader::{Purpose, Reader};
 use variables::PREFIX;
 
 pub use environment::Overrides;
 pub use faults::{Fault, Faults, Origin};
 pub use key_bytes::KeyBytes;
+pub use keys::is_scope;
 pub use reader::Section;
 pub use reference::reference;
 pub use secret::Secret;
 pub use section::is_name;
 pub use settings::*;
+pub use upstream_url::UpstreamUrl;
 
 /// Reads the configuration: a flag wins over an environment variable, that over the file, and that over
 /// the default. Without `file`, the variable `HOLDFAST_CONFIG` may name one.
@@ -62,9 +66,32 @@ pub fn load(
     }
 }
 
+/// A time as the configuration has it: `90s`, `1h`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    units::duration(text).map_err(|reason| reason.to_string())
+}
+
 /// The environment of this process, for `load`.
 pub fn environment() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os()
+}
+
+/// The token of the variable `HOLDFAST_ADMIN_TOKEN`, for the tools of the admin API.
+#[must_use]
+pub fn admin_token() -> Option<Secret> {
+    let (_, token) = environment().find(|(name, _)| name == TOKEN_VARIABLE)?;
+    Some(Secret::new(token.to_str()?.trim())).filter(|token| !token.reveal().is_empty())
+}
+
+/// The same from a file.
+///
+/// # Errors
+/// If it can't be read.
+pub fn token_of(file: &Path) -> std::io::Result<Secret> {
+    std::fs::read_to_string(file).map(|token| Secret::new(token.trim()))
 }
 
 fn ours(environment: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {

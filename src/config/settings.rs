@@ -1,7 +1,9 @@
 //! The settings themselves: what the rooms get. Each struct is the `Config` of one room.
 
+mod auth;
+mod server;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +13,11 @@ use url::Url;
 
 use super::key_bytes::KeyBytes;
 use super::secret::Secret;
+
+pub use auth::{
+    AccessConfig, AuthConfig, AuthMode, IntrospectionConfig, IssuerConfig, KeysFrom, TokenConfig,
+};
+pub use server::*;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -35,6 +42,7 @@ pub struct Config {
     pub cluster: ClusterConfig,
     pub drain: DrainConfig,
     pub telemetry: TelemetryConfig,
+    pub audit: AuditTo,
     pub servers: BTreeMap<String, ServerConfig>,
 }
 
@@ -53,68 +61,6 @@ pub enum Bus {
     Memory,
     /// Over a NATS; the URL may hold a password.
     Nats(Secret),
-}
-
-/// Who may call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthConfig {
-    pub mode: AuthMode,
-    /// Nobody has to log in, and it is reached from elsewhere.
-    pub insecure: bool,
-    /// What clocks may differ by.
-    pub leeway: Duration,
-    pub keys_ttl: Duration,
-    pub keys_stale_max: Duration,
-    /// For one answer of an issuer.
-    pub timeout: Duration,
-    /// By the name of who holds it.
-    pub tokens: BTreeMap<String, TokenConfig>,
-    pub issuers: BTreeMap<String, IssuerConfig>,
-}
-
-/// A static token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenConfig {
-    /// Absent only beside a fault.
-    pub sha256: Option<Secret>,
-    pub scopes: Vec<String>,
-}
-
-/// Who issues tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IssuerConfig {
-    pub issuer: String,
-    pub keys: KeysFrom,
-    /// By name; empty: whatever the keys are fit for.
-    pub algorithms: Vec<String>,
-    /// Empty: the addresses of what is called.
-    pub audiences: Vec<String>,
-    pub subject_claim: String,
-}
-
-/// Where an issuer's keys are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeysFrom {
-    Secret(Secret),
-    File(PathBuf),
-    Url(Url),
-    /// Where the issuer's metadata says.
-    Metadata,
-}
-
-/// What a server asks of who calls it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AccessConfig {
-    pub anonymous: bool,
-    pub scopes: Vec<String>,
-    /// A name or pattern, and the scopes that it needs, separated by spaces.
-    pub tools: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthMode {
-    None,
-    Tokens,
 }
 
 /// How a Redis is used.
@@ -141,6 +87,8 @@ pub struct NatsConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdminConfig {
     pub listen: SocketAddr,
+    /// The SHA-256 of operators' tokens, by who holds them; absent only beside a fault.
+    pub tokens: BTreeMap<String, Option<Secret>>,
     pub tls: Option<TlsFiles>,
 }
 
@@ -315,80 +263,18 @@ pub struct TelemetryConfig {
     pub log_filter: String,
 }
 
+/// Where it is written who did what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditTo {
+    Nowhere,
+    Log,
+    File(PathBuf),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.
     Auto,
     Text,
     Json,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct ServerConfig {
-    pub upstream: UpstreamUrl,
-    pub access: AccessConfig,
-    pub era: Era,
-    pub answers: Answers,
-    pub sessions: SessionMode,
-    /// Each node has a server of its own behind the address.
-    pub pinned: bool,
-    /// In place of `requests.timeout`.
-    pub timeout: Option<Duration>,
-    /// In place of `requests.timeout_max`.
-    pub timeout_max: Option<Duration>,
-}
-
-/// Which era of MCP a server speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Era {
-    /// Found out and remembered.
-    Auto,
-    Legacy,
-    Modern,
-    Both,
-}
-
-/// In which form legacy clients get their answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answers {
-    /// The upstream's first message decides.
-    Auto,
-    Json,
-    Sse,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionMode {
-    Stateful,
-    /// No session id is minted; each request stands alone.
-    Stateless,
-}
-
-/// Where a server is. Its query may hold a key, so `Debug` and `Display` leave it out.
-#[derive(Clone, PartialEq, Eq)]
-pub struct UpstreamUrl(Url);
-
-impl UpstreamUrl {
-    pub fn new(url: Url) -> Self {
-        Self(url)
-    }
-
-    /// The whole URL, query included: for requests, not for logs.
-    pub fn reveal(&self) -> &Url {
-        &self.0
-    }
-}
-
-impl fmt::Display for UpstreamUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(url) = self;
-        write!(f, "{}{}", url.origin().ascii_serialization(), url.path())?;
-        if url.query().is_some() { f.write_str("?…") } else { Ok(()) }
-    }
-}
-
-impl fmt::Debug for UpstreamUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
 }

@@ -4,6 +4,7 @@
 mod cluster;
 mod faults;
 mod properties;
+mod shown;
 
 use std::time::Duration;
 

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 /// What a text must be to name anything that is looked up: `[A-Za-z0-9_-]{1,128}`.
@@ -105,6 +106,13 @@ impl SessionId {
     pub fn mint_from(entropy: &Entropy) -> Self {
         Self(Arc::from(Uuid::from_u128(entropy.draw()).simple().to_string()))
     }
+
+    /// What the audit log calls it: the first 16 hexadecimal digits of its SHA-256. Whoever has the id can
+    /// find it there; who reads it there can't use it.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        Sha256::digest(self.as_str()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 impl NodeId {
@@ -136,6 +144,12 @@ impl Principal {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// For people: a named one by its name, which no other has.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        self.0.strip_prefix('=').unwrap_or(&self.0)
     }
 }
 

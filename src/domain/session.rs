@@ -26,6 +26,8 @@ pub struct Session {
     pub log_level: Option<String>,
     /// Resource URIs subscribed to, in order, for the same.
     pub subscriptions: Vec<String>,
+    /// What its opening GET sent for its server (HTTP+SSE), sealed.
+    pub carried: Option<String>,
 }
 
 impl Session {
@@ -83,4 +85,6 @@ pub enum SessionPart {
     LogLevel(String),
     Subscribed(String),
     Unsubscribed(String),
+    /// Set once, as the session is opened.
+    Carried(String),
 }

@@ -1,32 +1,99 @@
-//! The operators' API: JSON over the admin listener, as long as only this machine can reach it.
+//! The operators' API: JSON over the admin listener, for whoever has a token of `admin.tokens`; without any,
+//! as long as only this machine can reach it.
 
-use axum::Json;
+use std::net::IpAddr;
+
 use axum::extract::{Path, Query as UrlQuery, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::origin;
+use super::{audit, origin};
+use crate::auth::Operators;
 use crate::domain::{Binding, Principal, RunningRecord, ServerName, Session, SessionId, Transport};
 use crate::hub::{Audience, Error, Hub, Inspected, Published, Query, SeenStream};
 use crate::lifecycle::Lifecycle;
 use crate::protocol::jsonrpc::Message;
+use crate::telemetry::{AuditEvent, Deed, Verdict};
 
 /// Sessions on one page, unless asked otherwise, and at most.
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1000;
 
 type Shared = State<(Hub, Lifecycle)>;
+type Asking = Extension<Operator>;
 
-/// A page of a site that a person visits must not reach it through the person's browser: the host has
-/// to be this machine (DNS rebinding), and what changes something has to be JSON (preflight).
-pub(super) async fn guard(request: Request, next: Next) -> Response {
-    if !origin::is_addressed_to_this_machine(&request) || request.headers().contains_key(header::ORIGIN) {
-        return refuse(StatusCode::FORBIDDEN, "the admin API answers this machine's own tools only");
+/// Who may use the API.
+#[derive(Debug, Clone)]
+pub enum Operating {
+    /// Whoever has a token, from anywhere.
+    Tokens(Operators),
+    /// Whoever is on this machine.
+    Local,
+    Nobody,
+}
+
+/// Who asks, as the guard found.
+#[derive(Debug, Clone)]
+pub(super) struct Operator {
+    /// Absent where nobody is asked for a token.
+    principal: Option<Principal>,
+    address: Option<IpAddr>,
+}
+
+impl Operator {
+    /// Tells the audit log what they did, and how it was answered.
+    fn told(&self, hub: &Hub, event: AuditEvent, response: Response) -> Response {
+        let (verdict, reason) = match response.status() {
+            StatusCode::NOT_FOUND => (Verdict::Refused, Some("absent")),
+            status if status.is_client_error() => (Verdict::Refused, Some("invalid")),
+            status if status.is_server_error() => (Verdict::Failed, None),
+            _ => (Verdict::Done, None),
+        };
+        let (principal, address) = (self.principal.clone(), self.address);
+        hub.audit().record(&AuditEvent { verdict, reason, principal, address, ..event });
+        response
     }
+}
+
+/// A page of a site that a person visits must not reach it through the person's browser: it has no token,
+/// and without tokens the host has to be this machine (DNS rebinding); what changes something has to be
+/// JSON (preflight).
+pub(super) async fn guard(
+    State((hub, operating)): State<(Hub, Operating)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    const ELSEWHERE: &str = "the admin API answers this machine's own tools only";
+    let address = audit::address(&request);
+    let refuse = |reason, status, why: &str| {
+        let event = AuditEvent::new(Deed::AdminRefused).reason(reason);
+        hub.audit().record(&AuditEvent { address, ..event });
+        refuse(status, why)
+    };
+    if request.headers().contains_key(header::ORIGIN) {
+        return refuse("origin", StatusCode::FORBIDDEN, ELSEWHERE);
+    }
+    let principal = match &operating {
+        Operating::Tokens(operators) => match operators.identify(request.headers()) {
+            Ok(principal) => Some(principal),
+            Err(denied) => {
+                let mut response =
+                    refuse(audit::reason(&denied), StatusCode::UNAUTHORIZED, &denied.to_string());
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                return response;
+            }
+        },
+        Operating::Local | Operating::Nobody if !origin::is_addressed_to_this_machine(&request) => {
+            return refuse("host", StatusCode::FORBIDDEN, ELSEWHERE);
+        }
+        Operating::Local | Operating::Nobody => None,
+    };
+    request.extensions_mut().insert(Operator { principal, address });
     next.run(request).await
 }
 
@@ -72,7 +139,16 @@ impl Filter {
     }
 }
 
-pub(super) async fn list(State((hub, _)): Shared, UrlQuery(filter): UrlQuery<Filter>) -> Response {
+pub(super) async fn list(
+    State((hub, _)): Shared,
+    Extension(operator): Asking,
+    UrlQuery(filter): UrlQuery<Filter>,
+) -> Response {
+    let listed = listed(&hub, filter).await;
+    operator.told(&hub, AuditEvent::new(Deed::AdminListedSessions), listed)
+}
+
+async fn listed(hub: &Hub, filter: Filter) -> Response {
     let query = match filter.query() {
         Ok(query) => query,
         Err(why) => return refuse(StatusCode::BAD_REQUEST, why),
@@ -86,30 +162,47 @@ pub(super) async fn list(State((hub, _)): Shared, UrlQuery(filter): UrlQuery<Fil
     }
 }
 
-pub(super) async fn show(State((hub, _)): Shared, Path(id): Path<String>) -> Response {
+pub(super) async fn show(
+    State((hub, _)): Shared,
+    Extension(operator): Asking,
+    Path(id): Path<String>,
+) -> Response {
     let Ok(id) = SessionId::parse(&id) else { return failed(&Error::NoSession) };
-    match hub.inspect(&id).await {
+    let response = match hub.inspect(&id).await {
         Ok(Some(inspected)) => Json(shown(&inspected)).into_response(),
         Ok(None) => failed(&Error::NoSession),
         Err(error) => failed(&error),
-    }
+    };
+    operator.told(&hub, about(Deed::AdminShowedSession, id), response)
 }
 
-pub(super) async fn end(State((hub, _)): Shared, Path(id): Path<String>) -> Response {
+pub(super) async fn end(
+    State((hub, _)): Shared,
+    Extension(operator): Asking,
+    Path(id): Path<String>,
+) -> Response {
     let Ok(id) = SessionId::parse(&id) else { return failed(&Error::NoSession) };
-    done(hub.end_session(&id).await)
+    let response = done(hub.end_session(&id).await);
+    operator.told(&hub, about(Deed::AdminEndedSession, id), response)
 }
 
 pub(super) async fn close_streams(
     State((hub, _)): Shared,
+    Extension(operator): Asking,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
     let Ok(id) = SessionId::parse(&id) else { return failed(&Error::NoSession) };
-    if !is_json(&headers) {
-        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json");
-    }
-    done(hub.close_streams(&id).await)
+    let response = if is_json(&headers) {
+        done(hub.close_streams(&id).await)
+    } else {
+        refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json")
+    };
+    operator.told(&hub, about(Deed::AdminClosedStreams, id), response)
+}
+
+fn about(deed: Deed, id: SessionId) -> AuditEvent {
+    AuditEvent { session: Some(id), ..AuditEvent::new(deed) }
 }
 
 fn done(outcome: Result<bool, Error>) -> Response {
@@ -147,11 +240,23 @@ impl Publish<'_> {
     }
 }
 
-pub(super) async fn publish(State((hub, _)): Shared, headers: HeaderMap, body: Bytes) -> Response {
-    if !is_json(&headers) {
+pub(super) async fn publish(
+    State((hub, _)): Shared,
+    Extension(operator): Asking,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let mut event = AuditEvent::new(Deed::AdminPublished);
+    let response = published(&hub, &headers, &body, &mut event).await;
+    operator.told(&hub, event, response)
+}
+
+/// Notes in `event` what is published, and to whom, once that is known.
+async fn published(hub: &Hub, headers: &HeaderMap, body: &[u8], event: &mut AuditEvent) -> Response {
+    if !is_json(headers) {
         return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json");
     }
-    let wanted: Publish<'_> = match serde_json::from_slice(&body) {
+    let wanted: Publish<'_> = match serde_json::from_slice(body) {
         Ok(wanted) => wanted,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &format!("not a publication: {error}")),
     };
@@ -162,6 +267,14 @@ pub(super) async fn publish(State((hub, _)): Shared, headers: HeaderMap, body: B
     let Ok(message) = Message::parse(Bytes::copy_from_slice(wanted.message.get().as_bytes())) else {
         return refuse(StatusCode::BAD_REQUEST, "message: not a JSON-RPC message");
     };
+    match &audience {
+        Audience::Session(id) => event.session = Some(id.clone()),
+        Audience::Server(name) => event.server = Some(name.clone()),
+        Audience::All => {}
+    }
+    if let Some(method) = message.method() {
+        *event = event.clone().method(method);
+    }
     match hub.publish(&audience, &message).await {
         Ok(Published::Logged(sessions)) => Json(json!({ "sessions": sessions })).into_response(),
         Ok(Published::Hinted) => Json(json!({ "hinted": true })).into_response(),
@@ -169,8 +282,8 @@ pub(super) async fn publish(State((hub, _)): Shared, headers: HeaderMap, body: B
     }
 }
 
-pub(super) async fn nodes(State((hub, _)): Shared) -> Response {
-    match hub.nodes().await {
+pub(super) async fn nodes(State((hub, _)): Shared, Extension(operator): Asking) -> Response {
+    let response = match hub.nodes().await {
         Ok(nodes) => {
             let nodes: Vec<_> = nodes
                 .iter()
@@ -182,7 +295,8 @@ pub(super) async fn nodes(State((hub, _)): Shared) -> Response {
             Json(json!({ "nodes": nodes })).into_response()
         }
         Err(error) => failed(&error),
-    }
+    };
+    operator.told(&hub, AuditEvent::new(Deed::AdminListedNodes), response)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -194,6 +308,7 @@ fn session(session: &Session) -> Value {
     let client = session.client.as_ref();
     json!({
         "id": session.id.as_str(),
+        "fingerprint": session.id.fingerprint(),
         "server": session.server.as_str(),
         "owner": session.owner.as_str().strip_prefix('='),
         "transport": match session.transport {

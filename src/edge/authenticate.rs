@@ -6,10 +6,11 @@ use axum::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::Edge;
+use super::audit::{Asked, Refusal};
 use super::error::later;
 use super::response::{json, refuse};
 use super::streamable::Name;
+use super::{Edge, Known};
 use crate::auth::{Denied, Flaw, Identity, Lacking};
 use crate::protocol::jsonrpc::{self, Body as Messages, Message, codes};
 use crate::protocol::legacy;
@@ -31,13 +32,17 @@ pub(super) async fn authenticate(
     let server = name.as_ref().map(|name| name.as_str());
     let path = request.uri().path().trim_end_matches('/');
     let endpoint = if path.ends_with("/mcp") { Endpoint::Streamable } else { Endpoint::HttpSse };
+    let asked = Asked::of(&request, &edge, server);
     // Boxed: most of its state is for issuers that are waited for.
     match Box::pin(edge.config.authenticator.authenticate(server, request.headers())).await {
         Ok(identity) => {
-            request.extensions_mut().insert(identity);
-            next.run(request).await
+            let principal = identity.principal.clone();
+            request.extensions_mut().insert(Known { identity, address: asked.address });
+            let response = next.run(request).await;
+            asked.answered(&edge, &principal, response)
         }
         Err(denied) => {
+            asked.denied(&edge, &denied);
             let response = refuse(&edge.hub, status(&denied), &denied.to_string());
             challenged(&edge, server, endpoint, response, &denied)
         }
@@ -71,7 +76,8 @@ pub(super) fn permit(
             return Err(answer(edge, StatusCode::BAD_REQUEST, codes::INVALID_PARAMS, why, message));
         };
         if let Err(denied) = edge.config.authenticator.permit(server, identity, &tool) {
-            let response = answer(edge, status(&denied), codes::SERVER, &denied.to_string(), message);
+            let mut response = answer(edge, status(&denied), codes::SERVER, &denied.to_string(), message);
+            response.extensions_mut().insert(Refusal::call(&denied, &tool));
             return Err(challenged(edge, server, endpoint, response, &denied));
         }
     }
@@ -89,7 +95,7 @@ const fn status(denied: &Denied) -> StatusCode {
             StatusCode::UNAUTHORIZED
         }
         Denied::Malformed => StatusCode::BAD_REQUEST,
-        Denied::Insufficient(_) => StatusCode::FORBIDDEN,
+        Denied::Insufficient(..) => StatusCode::FORBIDDEN,
         Denied::Unverifiable => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -106,7 +112,7 @@ fn challenged(
         Denied::Missing | Denied::Scheme | Denied::Anonymous(_) => None,
         Denied::Malformed => Some("invalid_request"),
         Denied::Invalid(_) => Some("invalid_token"),
-        Denied::Insufficient(_) => Some("insufficient_scope"),
+        Denied::Insufficient(..) => Some("insufficient_scope"),
         Denied::Unverifiable => {
             response.headers_mut().insert(RETRY_AFTER, later(edge));
             return response;
@@ -120,12 +126,12 @@ fn challenged(
     let metadata = edge.config.authenticator.metadata_of(&path);
     let mut parts: Vec<String> = error.iter().map(|error| format!(r#"error="{error}""#)).collect();
     if matches!(denied, Denied::Invalid(flaw) if *flaw != Flaw::Unknown)
-        || matches!(denied, Denied::Insufficient(_))
+        || matches!(denied, Denied::Insufficient(..))
     {
         parts.push(format!(r#"error_description="{denied}""#));
     }
     let scopes = match (denied, &metadata) {
-        (Denied::Insufficient(Lacking::Scopes(scopes)) | Denied::Anonymous(scopes), _) => &**scopes,
+        (Denied::Insufficient(_, Lacking::Scopes(scopes)) | Denied::Anonymous(scopes), _) => &**scopes,
         (Denied::Missing | Denied::Scheme | Denied::Invalid(_), Some(metadata)) => metadata.scopes,
         _ => &[],
     };

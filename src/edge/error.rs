@@ -6,6 +6,7 @@ use axum::response::Response;
 use bytes::Bytes;
 
 use super::Edge;
+use super::audit::Refusal;
 use super::response::json;
 use crate::hub::{Blame, Error};
 use crate::limits::Exceeded;
@@ -43,17 +44,20 @@ pub(super) fn failed(edge: &Edge, error: &Error, message: Option<&Message>) -> R
     let status = status(error);
     edge.hub.metrics().refused(status.as_u16());
     let mut response = json(status, error.body(id));
+    if let Error::Exceeded(Exceeded { limit, .. }) | Error::Limit(limit) = error {
+        response.extensions_mut().insert(Refusal::limit(*limit));
+    }
     if let Some(retry_after) = retry_after(edge, error) {
         response.headers_mut().insert(header::RETRY_AFTER, retry_after);
     }
     response
 }
 
-/// Whole seconds: as long as it takes where that is known.
+/// Whole seconds: as long as it takes where that is known, jittered up to half as much again.
 fn retry_after(edge: &Edge, error: &Error) -> Option<HeaderValue> {
     if let Error::Exceeded(Exceeded { wait: Some(wait), .. }) = error {
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        return Some(HeaderValue::from(seconds.max(1)));
+        let seconds = (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
+        return Some(HeaderValue::from(seconds + fastrand::u64(..=seconds.div_ceil(2))));
     }
     error.retry().then(|| later(edge))
 }

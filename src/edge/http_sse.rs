@@ -33,7 +33,7 @@ pub(super) async fn get(State(edge): State<Edge>, name: Name, who: Who, headers:
 async fn handle_get(
     edge: &Edge,
     name: Option<&str>,
-    Extension(identity): Who,
+    Extension(known): Who,
     headers: &HeaderMap,
 ) -> Result<Response, Response> {
     let server = server(edge, name)?;
@@ -51,9 +51,9 @@ async fn handle_get(
         None => format!("{prefix}/message"),
     };
     let endpoint = |session: &SessionId| format!("{path}?sessionId={session}");
-    let opened =
-        edge.hub.open_http_sse(&server, &caller(&identity, headers), position.as_ref(), endpoint).await;
-    opened.map(|opened| attachment(opened, &identity)).map_err(|error| failed(edge, &error, None))
+    let caller = caller(&server, &known, headers);
+    let opened = edge.hub.open_http_sse(&server, &caller, position.as_ref(), endpoint).await;
+    opened.map(|opened| attachment(opened, &known.identity)).map_err(|error| failed(edge, &error, None))
 }
 
 pub(super) async fn post(
@@ -71,7 +71,7 @@ async fn handle_post(
     edge: &Edge,
     name: Option<&str>,
     named: Named,
-    Extension(identity): Who,
+    Extension(known): Who,
     request: Request<Body>,
 ) -> Result<Response, Response> {
     let server = server(edge, name)?;
@@ -81,9 +81,11 @@ async fn handle_post(
     let id = named.session.as_deref().and_then(|text| SessionId::parse(text).ok()).ok_or_else(|| {
         refuse_with(edge, codes::SERVER, "the query needs sessionId, as the endpoint event gave it")
     })?;
-    let caller = caller(&identity, request.headers());
+    let mut caller = caller(&server, &known, request.headers());
+    // Its session has those of its opening GET.
+    server.passes.iter().for_each(|name| _ = caller.headers.remove(name));
     let body = messages(edge, &caller.principal, request).await?;
-    permit(edge, name, Endpoint::HttpSse, &identity, &body)?;
+    permit(edge, name, Endpoint::HttpSse, &known.identity, &body)?;
     let found = edge.hub.session_of(&server, &caller, &id, Transport::HttpSse).await;
     let live = found.map_err(|error| failed(edge, &error, None))?;
     let first = body.messages().first().cloned();

@@ -26,14 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Counts the request, whatever it asks for.
 pub(super) async fn admit(
     State(edge): State<Edge>,
-    Extension(identity): Who,
+    Extension(known): Who,
     request: Request,
     next: Next,
 ) -> Response {
     let resumes = request.method() == Method::GET && request.headers().contains_key("last-event-id");
     let until = Instant::now() + if resumes { PATIENCE } else { Duration::ZERO };
     loop {
-        match edge.hub.admit(&identity.principal, 1).await {
+        match edge.hub.admit(&known.identity.principal, 1).await {
             Ok(()) => return next.run(request).await,
             Err(Error::Exceeded(Exceeded { wait: Some(wait), .. })) if Instant::now() + wait < until => {
                 tokio::time::sleep(wait).await;

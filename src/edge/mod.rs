@@ -2,6 +2,7 @@
 //! table of status codes. What a request means is the hub's matter.
 
 mod admin;
+mod audit;
 mod authenticate;
 mod connection;
 mod error;
@@ -24,25 +25,33 @@ mod stuck;
 mod tls;
 mod wire;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 
+pub use admin::Operating;
 pub use listener::{ListenerConfig, serve};
 pub use origin::{Hosts, Origins, Policy};
 pub use proxies::{ForwardedHeader, Proxies};
-pub use tls::{PemFile, Tls, TlsConfig, TlsFault};
+pub use tls::Tls;
 
 use crate::auth::{Authenticator, Identity};
 use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
 
-/// Who calls, as `authenticate` left it with the request.
-type Who = Extension<Identity>;
+/// Who calls, and from where, as `authenticate` left it with the request.
+#[derive(Debug, Clone)]
+struct Known {
+    identity: Identity,
+    address: Option<IpAddr>,
+}
+
+type Who = Extension<Known>;
 
 /// What answers requests, before any socket.
 pub type Routes = Router;
@@ -111,17 +120,18 @@ pub fn waiting_routes() -> Router {
     Router::new().route("/livez", get(health::live)).route("/readyz", get(health::waiting))
 }
 
-/// The operators' port: liveness, readiness, metrics; and the API, where only this machine can reach it.
-pub fn admin_routes(hub: Hub, lifecycle: Lifecycle, local: bool) -> Router {
+/// The operators' port: liveness, readiness, metrics, all of which are open; and the API.
+pub fn admin_routes(hub: Hub, lifecycle: Lifecycle, operating: Operating) -> Router {
+    let offered = !matches!(operating, Operating::Nobody);
     let api = Router::new()
         .route("/api/sessions", get(admin::list))
         .route("/api/sessions/{id}", get(admin::show).delete(admin::end))
         .route("/api/sessions/{id}/close-streams", post(admin::close_streams))
         .route("/api/publish", post(admin::publish))
         .route("/api/nodes", get(admin::nodes))
-        .layer(from_fn(admin::guard));
+        .layer(from_fn_with_state((hub.clone(), operating), admin::guard));
     Router::new()
-        .merge(if local { api } else { Router::new() })
+        .merge(if offered { api } else { Router::new() })
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

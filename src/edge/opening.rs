@@ -2,7 +2,7 @@
 //! HTTP is spoken. All of it together may take `http.header_timeout`.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
@@ -14,11 +14,12 @@ use super::connection::PREFACE;
 use super::frames::Frames;
 use super::head::HeadClock;
 use super::listener::ListenerConfig;
-use super::proxies::Proxies;
+use super::proxies::{Nearest, Proxies};
 use super::stuck::Unstuck;
 use super::tls::Tls;
 use super::wire::{Transport, Watch, Wire};
 use crate::domain::Limit;
+use crate::lifecycle::Seldom;
 use crate::telemetry::Metrics;
 
 /// Between two looks at a preface that comes in pieces.
@@ -29,8 +30,7 @@ const LONGEST_PIECE: Duration = Duration::from_millis(640);
 #[derive(Debug)]
 pub(super) struct Opened {
     pub http: Http,
-    /// Where its other end is, before any header is asked.
-    pub nearest: IpAddr,
+    pub nearest: Nearest,
 }
 
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub(super) enum Http {
 pub(super) struct Opening {
     tls: Option<Tls>,
     proxies: Proxies,
+    /// Proxies that don't speak as they should.
+    mute: Seldom,
     header_timeout: Duration,
     write_timeout: Duration,
     metrics: Metrics,
@@ -59,13 +61,13 @@ enum Spoken {
 impl Opening {
     pub(super) fn new(config: &ListenerConfig, metrics: Metrics) -> Self {
         let ListenerConfig { tls, proxies, header_timeout, write_timeout, .. } = config.clone();
-        Self { tls, proxies, header_timeout, write_timeout, metrics }
+        Self { tls, proxies, mute: Seldom::default(), header_timeout, write_timeout, metrics }
     }
 
     /// `None` if the client goes, takes too long, or has no handshake to offer.
     pub(super) async fn open(&self, mut socket: TcpStream, peer: SocketAddr) -> Option<Opened> {
         let deadline = Instant::now() + self.header_timeout;
-        let nearest = self.in_time(deadline, self.proxies.nearest(&mut socket, peer)).await?;
+        let nearest = self.in_time(deadline, self.proxies.nearest(&mut socket, peer, &self.mute)).await?;
         let http = self.http(socket, deadline).await?;
         Some(Opened { http, nearest })
     }

@@ -13,7 +13,9 @@ use axum::response::Response;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::Edge;
+use super::audit::address;
 use super::response::refuse;
+use crate::telemetry::{AuditEvent, Deed};
 
 /// Which pages may call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,14 +99,18 @@ pub(super) async fn guard(State(edge): State<Edge>, request: Request, next: Next
     };
     let mut origins = request.headers().get_all(header::ORIGIN).iter();
     let refused = if host.is_some_and(|host| !policy.allows_host(&host)) {
-        Some("this Host is not allowed (http.allowed_hosts)")
+        Some(("host", "this Host is not allowed (http.allowed_hosts)"))
     } else if !origins.all(|origin| origin.to_str().is_ok_and(|origin| policy.allows_origin(origin))) {
-        Some("this Origin is not allowed (http.allowed_origins)")
+        Some(("origin", "this Origin is not allowed (http.allowed_origins)"))
     } else {
         None
     };
     match refused {
-        Some(why) => refuse(&edge.hub, StatusCode::FORBIDDEN, why),
+        Some((reason, why)) => {
+            let event = AuditEvent::new(Deed::OriginRefused).reason(reason);
+            edge.hub.audit().record(&AuditEvent { address: address(&request), ..event });
+            refuse(&edge.hub, StatusCode::FORBIDDEN, why)
+        }
         None => next.run(request).await,
     }
 }

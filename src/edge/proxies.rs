@@ -19,6 +19,8 @@ use proxy_header::{Error, ParseConfig, ProxyHeader};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
+use crate::lifecycle::Seldom;
+
 /// Of a PROXY header with all that may be added to it; hardly any is longer than some hundred bytes.
 const HEADER_BYTES_MAX: usize = 4096;
 
@@ -30,7 +32,17 @@ const PIECE: Duration = Duration::from_millis(10);
 pub(super) struct Located<S> {
     pub service: S,
     pub proxies: Arc<Proxies>,
-    pub nearest: IpAddr,
+    pub nearest: Nearest,
+}
+
+/// The other end of a connection, before any header is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nearest {
+    /// A client, or a proxy that says in a header where its client is.
+    Known(IpAddr),
+    /// Somebody behind this proxy, which was to name them and did not: what they say of themselves, an
+    /// `X-Forwarded-For` for example, is not its word.
+    Unnamed(IpAddr),
 }
 
 impl<B, S: Service<Request<B>>> Service<Request<B>> for Located<S> {
@@ -93,17 +105,26 @@ impl Proxies {
     }
 
     /// Where the other end of a connection is; a trusted proxy has to say whose it is.
-    pub(super) async fn nearest(&self, socket: &mut TcpStream, peer: SocketAddr) -> io::Result<IpAddr> {
+    pub(super) async fn nearest(
+        &self,
+        socket: &mut TcpStream,
+        peer: SocketAddr,
+        faults: &Seldom,
+    ) -> io::Result<Nearest> {
         let peer = peer.ip().to_canonical();
         if self.protocol && self.trusts(peer) {
-            Ok(told(socket, peer).await?.unwrap_or(peer))
+            Ok(told(socket, peer, faults).await?.map_or(Nearest::Unnamed(peer), Nearest::Known))
         } else {
-            Ok(peer)
+            Ok(Nearest::Known(peer))
         }
     }
 
     /// From the nearest on, as far as each that names the next is trusted.
-    pub(super) fn client(&self, nearest: IpAddr, headers: &HeaderMap) -> ClientAddress {
+    pub(super) fn client(&self, nearest: Nearest, headers: &HeaderMap) -> ClientAddress {
+        let nearest = match nearest {
+            Nearest::Known(address) => address,
+            Nearest::Unnamed(proxy) => return ClientAddress(proxy),
+        };
         let (name, read): (_, fn(&str) -> Option<IpAddr>) = match self.header {
             ForwardedHeader::None => return ClientAddress(nearest),
             ForwardedHeader::XForwardedFor => ("x-forwarded-for", address),
@@ -143,8 +164,9 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     address(value.trim_matches('"'))
 }
 
-/// Takes the PROXY header off a connection; `None` if it speaks of the proxy itself (LOCAL, UNKNOWN).
-async fn told(socket: &mut TcpStream, peer: IpAddr) -> io::Result<Option<IpAddr>> {
+/// Takes the PROXY header off a connection; `None` if it names nobody (LOCAL, UNKNOWN, UNSPEC, and what is no
+/// Internet address).
+async fn told(socket: &mut TcpStream, peer: IpAddr, faults: &Seldom) -> io::Result<Option<IpAddr>> {
     let mut seen = vec![0; HEADER_BYTES_MAX];
     loop {
         let length = socket.peek(&mut seen).await?;
@@ -159,7 +181,9 @@ async fn told(socket: &mut TcpStream, peer: IpAddr) -> io::Result<Option<IpAddr>
                 continue;
             }
             Err(error) => {
-                tracing::warn!(%peer, %error, "a trusted proxy does not say whose connection it is (http.proxy_protocol)");
+                if let Some(unsaid) = faults.again() {
+                    tracing::warn!(%peer, %error, unsaid, "a trusted proxy does not say whose connection it is (http.proxy_protocol)");
+                }
                 return Err(io::ErrorKind::InvalidData.into());
             }
         };
@@ -180,6 +204,10 @@ mod tests {
         Proxies { trusted, protocol: false, header }
     }
 
+    fn known(address: &str) -> Nearest {
+        Nearest::Known(address.parse().unwrap())
+    }
+
     fn headers(name: &'static str, lines: &[&str]) -> HeaderMap {
         let name = HeaderName::from_static(name);
         lines.iter().map(|line| (name.clone(), HeaderValue::from_bytes(line.as_bytes()).unwrap())).collect()
@@ -189,7 +217,7 @@ mod tests {
     fn x_forwarded_for_is_read_from_its_end_and_as_far_as_it_is_trusted() {
         let check = |nearest: &str, lines: &[&str], client: &str| {
             let found = proxies(ForwardedHeader::XForwardedFor)
-                .client(nearest.parse().unwrap(), &headers("x-forwarded-for", lines));
+                .client(known(nearest), &headers("x-forwarded-for", lines));
             assert_eq!(found.to_string(), client, "{nearest} {lines:?}");
         };
         check("10.0.0.1", &[], "10.0.0.1");
@@ -209,8 +237,8 @@ mod tests {
     #[test]
     fn forwarded_is_read_in_the_same_way() {
         let check = |lines: &[&str], client: &str| {
-            let found = proxies(ForwardedHeader::Forwarded)
-                .client("10.0.0.1".parse().unwrap(), &headers("forwarded", lines));
+            let found =
+                proxies(ForwardedHeader::Forwarded).client(known("10.0.0.1"), &headers("forwarded", lines));
             assert_eq!(found.to_string(), client, "{lines:?}");
         };
         check(&["for=203.0.113.7"], "203.0.113.7");
@@ -224,10 +252,13 @@ mod tests {
 
     #[test]
     fn the_header_that_is_not_meant_says_nothing() {
-        let nearest = "10.0.0.1".parse().unwrap();
+        let nearest = "10.0.0.1";
         let both = headers("x-forwarded-for", &["127.0.0.1"]);
-        assert_eq!(proxies(ForwardedHeader::Forwarded).client(nearest, &both).0, nearest);
-        assert_eq!(proxies(ForwardedHeader::None).client(nearest, &both).0, nearest);
+        let at = |header, nearest| proxies(header).client(nearest, &both).to_string();
+        assert_eq!(at(ForwardedHeader::Forwarded, known(nearest)), nearest);
+        assert_eq!(at(ForwardedHeader::None, known(nearest)), nearest);
+        let unnamed = Nearest::Unnamed(nearest.parse().unwrap());
+        assert_eq!(at(ForwardedHeader::XForwardedFor, unnamed), nearest, "whose word it is, nobody knows");
     }
 
     proptest! {
@@ -235,7 +266,7 @@ mod tests {
         #[test]
         fn nobody_can_say_more_than_the_nearest_proxy(sent in "[ -~]{0,60}") {
             let line = if sent.is_empty() { "203.0.113.7".to_owned() } else { format!("{sent}, 203.0.113.7") };
-            let nearest = "10.0.0.1".parse().unwrap();
+            let nearest = known("10.0.0.1");
             let found = proxies(ForwardedHeader::XForwardedFor).client(nearest, &headers("x-forwarded-for", &[&line]));
             prop_assert_eq!(found.to_string(), "203.0.113.7");
         }

@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::header::{self, HeaderMap};
+use axum::http::header::{self, HeaderMap, HeaderName};
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
-use super::Edge;
 use super::error::failed;
 use super::limits::Counted;
 use super::response::{json, refuse};
-use crate::auth::Identity;
+use super::{Edge, Known};
 use crate::domain::{Limit, Principal};
 use crate::hub::{Caller, Server};
 use crate::protocol::jsonrpc::{self, Body as Messages, Malformed};
@@ -35,14 +34,19 @@ pub(super) enum Accepts {
     Both,
 }
 
-/// Who calls.
-pub(super) fn caller(identity: &Identity, headers: &HeaderMap) -> Caller {
-    let passed = headers
-        .iter()
-        .filter(|(name, _)| PASSED.contains(&name.as_str()) || name.as_str().starts_with("mcp-param-"))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    Caller { principal: identity.principal.clone(), headers: passed }
+/// Who calls a server, and what of their headers goes on to it: by their own names, or because its owner says so
+/// (`passes`). An issuer's token goes along where it is to be exchanged; any other means nothing elsewhere.
+pub(super) fn caller(server: &Server, known: &Known, headers: &HeaderMap) -> Caller {
+    let exchanges = server.upstream.exchanges() && known.identity.is_of_an_issuer();
+    let passes = |name: &HeaderName| {
+        PASSED.contains(&name.as_str())
+            || name.as_str().starts_with("mcp-param-")
+            || server.passes.contains(name)
+            || (exchanges && *name == header::AUTHORIZATION)
+    };
+    let passed = headers.iter().filter(|(name, _)| passes(name));
+    let headers = passed.map(|(name, value)| (name.clone(), value.clone())).collect();
+    Caller { principal: known.identity.principal.clone(), address: known.address, headers }
 }
 
 /// The server that a path names.

@@ -37,23 +37,30 @@ pub(super) async fn post(State(edge): State<Edge>, name: Name, who: Who, request
 async fn handle_post(
     edge: &Edge,
     name: Option<&str>,
-    Extension(identity): Who,
+    Extension(known): Who,
     request: Request<Body>,
 ) -> Result<Response, Response> {
     let server = server(edge, name)?;
     let headers = request.headers().clone();
     let wanted = if server.answers == AnswerPolicy::Json { Accepts::Json } else { Accepts::Both };
     accepts(edge, &headers, wanted)?;
-    let caller = caller(&identity, &headers);
+    let caller = caller(&server, &known, &headers);
     let body = messages(edge, &caller.principal, request).await?;
-    permit(edge, name, Endpoint::Streamable, &identity, &body)?;
+    permit(edge, name, Endpoint::Streamable, &known.identity, &body)?;
     match body {
         Messages::One(message) => {
             let era = era::classify(&message, header_whole(&headers, VERSION).as_deref());
             match era.map_err(|refusal| refused(edge, refusal, &message))? {
                 Era::Modern(modern) => {
-                    post_modern(edge, &server, (caller, identity.until), &headers, &message, &modern.version)
-                        .await
+                    post_modern(
+                        edge,
+                        &server,
+                        (caller, known.identity.until),
+                        &headers,
+                        &message,
+                        &modern.version,
+                    )
+                    .await
                 }
                 Era::Legacy(version) => {
                     post_legacy(edge, &server, &caller, &headers, Messages::One(message), version).await
@@ -162,7 +169,7 @@ pub(super) async fn get(State(edge): State<Edge>, name: Name, who: Who, headers:
 async fn handle_get(
     edge: &Edge,
     name: Option<&str>,
-    Extension(identity): Who,
+    Extension(known): Who,
     headers: &HeaderMap,
 ) -> Result<Response, Response> {
     let server = server(edge, name)?;
@@ -171,7 +178,7 @@ async fn handle_get(
         return Err(no_get("this server keeps no sessions, and has nothing to say unasked"));
     }
     accepts(edge, headers, Accepts::Events)?;
-    let caller = caller(&identity, headers);
+    let caller = caller(&server, &known, headers);
     let live = session(edge, &server, &caller, headers).await?;
     // A position that was never given out here is a lost one: the client is told, and gets a stream.
     let position = header_text(headers, LAST_EVENT_ID).filter(|text| !text.is_empty()).map(|text| {
@@ -183,9 +190,10 @@ async fn handle_get(
             }
         })
     });
-    let wanted = Wanted { endpoint: None, primes: primes(&live), position: position.as_ref() };
+    let wanted =
+        Wanted { endpoint: None, primes: primes(&live), position: position.as_ref(), address: known.address };
     let attached = edge.hub.attach(&server, &live, wanted).await;
-    attached.map(|attached| attachment(attached, &identity)).map_err(|error| failed(edge, &error, None))
+    attached.map(|attached| attachment(attached, &known.identity)).map_err(|error| failed(edge, &error, None))
 }
 
 pub(super) async fn delete(State(edge): State<Edge>, name: Name, who: Who, headers: HeaderMap) -> Response {
@@ -197,7 +205,7 @@ pub(super) async fn delete(State(edge): State<Edge>, name: Name, who: Who, heade
 async fn handle_delete(
     edge: &Edge,
     name: Option<&str>,
-    Extension(identity): Who,
+    Extension(known): Who,
     headers: &HeaderMap,
 ) -> Result<Response, Response> {
     let server = server(edge, name)?;
@@ -205,8 +213,9 @@ async fn handle_delete(
     if server.sessions == SessionPolicy::Stateless {
         return Err(no_get("this server keeps no sessions"));
     }
-    let live = session(edge, &server, &caller(&identity, headers), headers).await?;
-    edge.hub.close(&live).await.map_err(|error| failed(edge, &error, None))?;
+    let caller = caller(&server, &known, headers);
+    let live = session(edge, &server, &caller, headers).await?;
+    edge.hub.close(&live, &caller).await.map_err(|error| failed(edge, &error, None))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -237,7 +246,10 @@ async fn session(
     // What can't be an id names no session: 404, as for one that ended.
     let found = match SessionId::parse(&value) {
         Ok(id) => edge.hub.session_of(server, caller, &id, Transport::Streamable).await,
-        Err(_) => Err(Error::NoSession),
+        Err(_) => {
+            edge.hub.note_malformed(server, caller);
+            Err(Error::NoSession)
+        }
     };
     found.map_err(|error| failed(edge, &error, None))
 }

@@ -1,6 +1,7 @@
 //! GET: binding a socket to a stream, and giving a client that comes back what it missed, with
 //! answers that real clients survive (MCP-RULES, "A GET that resumes").
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub struct Wanted<'a> {
     /// The client understands events without data (2025-11-25 and later).
     pub primes: bool,
     pub position: Option<&'a EventId>,
+    /// Where the client is.
+    pub address: Option<IpAddr>,
 }
 
 impl Hub {
@@ -119,6 +122,7 @@ impl Hub {
             primes: wanted.primes,
             endpoint: wanted.endpoint.map(str::to_owned),
             notices,
+            address: wanted.address,
         };
         let (mut send, bound) = oneshot::channel();
         let hub = self.clone();
@@ -142,7 +146,7 @@ impl Hub {
     }
 
     async fn bind_now(&self, binding: Bind) -> Result<Attempt, Error> {
-        let Bind { live, key, position, primes, endpoint, notices } = binding;
+        let Bind { live, key, position, primes, endpoint, notices, address } = binding;
         let (live, key) = (&live, &key);
         let (stream, body) = self.local_stream(live, key, primes, position.is_some())?;
         if self.inner.config.streams.keep_alive.is_some() {
@@ -162,6 +166,10 @@ impl Hub {
             Ok(Attached::Bound { fence, tail, previous, running, last_bound, upstream_event, .. }) => {
                 let takeover = if position.is_some() { Takeover::Resumed } else { Takeover::Second };
                 self.displace(live, &stream, fence, previous.clone(), takeover).await;
+                // Over HTTP+SSE a session begins with its stream.
+                if endpoint.is_none() || position.is_some() {
+                    self.note_claimed(live, address, position.is_some(), previous.as_ref());
+                }
                 if previous.is_none()
                     && last_bound.is_some()
                     && key.stream.kind() != StreamKind::Post
@@ -249,7 +257,7 @@ impl Hub {
     }
 
     /// Older sockets of a stream that is now bound under `fence` give way, here or elsewhere.
-    async fn displace(
+    pub(super) async fn displace(
         &self,
         live: &Live,
         stream: &LocalStream,
@@ -304,59 +312,6 @@ impl Hub {
         }
     }
 
-    /// When a newer GET stream ends, an older one that is still open hears again: here, or else at
-    /// the node that holds it.
-    pub(super) async fn give_back(&self, live: &Arc<Live>, ended: &LocalStream) {
-        if ended.is_silent() || self.promote_silent(live, &ended.key.stream).await {
-            return;
-        }
-        if ended.has_older_elsewhere() {
-            // Its holder reads the upstream's stream then.
-            live.stop_pump();
-            let released = Envelope::Released { stream: ended.key.clone() };
-            if let Err(error) = self.inner.mail.announce(released).await {
-                tracing::debug!(stream = %ended.key, %error, "an older stream elsewhere stays silent");
-            }
-        }
-    }
-
-    /// Whether a socket of this stream is here, and hears.
-    pub(super) async fn promote_silent(&self, live: &Arc<Live>, name: &StreamId) -> bool {
-        // What has ended and is not gone yet neither hears nor may take the stream from whoever does.
-        let open = live.streams_named(name).into_iter().filter(|stream| stream.outlet.ended().is_none());
-        let (silent, hearing): (Vec<_>, Vec<_>) = open.partition(|stream| stream.is_silent());
-        if !hearing.is_empty() {
-            return true;
-        }
-        let Some(stream) = silent.into_iter().max_by_key(|stream| stream.fence()) else { return false };
-        if !stream.promote() {
-            return true;
-        }
-        let attach = Attach {
-            stream: stream.key.clone(),
-            node: self.inner.node.clone(),
-            position: None,
-            reassert: None,
-            not_after_ms: None,
-        };
-        match self.store().attach(&attach).await {
-            Ok(Attached::Bound { fence, tail, previous, upstream_event, .. }) => {
-                self.displace(live, &stream, fence, previous, Takeover::Second).await;
-                if stream.promoted(fence, &tail) == Delivered::Gap {
-                    self.close_gap(live, &stream);
-                }
-                if live.has_stream(&stream) {
-                    self.ensure_pump(live, name, upstream_event).await;
-                } else if let Err(error) = self.store().release(&stream.key, fence).await {
-                    // It went meanwhile, and was released under the fence it had then.
-                    tracing::debug!(stream = %stream.key, %error, "a binding was not given back");
-                }
-            }
-            Ok(_) | Err(_) => stream.end_with_retry(StreamEnd::Failed, self.retry()),
-        }
-        true
-    }
-
     /// The client keeps its position, and comes back with it.
     fn come_again(&self, position: Option<&EventId>) -> Bytes {
         let id = position.map(ToString::to_string);
@@ -372,6 +327,7 @@ struct Bind {
     primes: bool,
     endpoint: Option<String>,
     notices: Vec<Bytes>,
+    address: Option<IpAddr>,
 }
 
 enum Attempt {

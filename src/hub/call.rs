@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::deadline::{Deadline, reached};
+use super::handshake::is_login;
 use super::live::Live;
-use super::open::is_login;
 use super::passing::{Limits, Passage};
 use super::reopen::remembered;
 use super::server::Server;
@@ -95,7 +95,7 @@ impl Call {
         id: Id,
         cancel: Arc<Notify>,
     ) -> Self {
-        let upstream = server.upstream.clone();
+        let upstream = server.reached_from(live);
         let position = request.upstream_event.as_deref().and_then(Position::from_text);
         let resumable = live.upstream().filter(|handle| handle.session.is_some()).zip(position);
         let calling = Box::pin(async move {

@@ -1,13 +1,14 @@
 //! Ends: of a session, with its streams, its running requests and the upstream's session; and of
 //! this node.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::body::Held;
 use super::deliver::end_streams;
 use super::live::Live;
 use super::stream::LocalStream;
-use super::{Error, Hub};
+use super::{Caller, Error, Hub};
 use crate::domain::{Fence, SessionId, StreamId, StreamKind};
 use crate::ports::{CloseIf, Closed, Durability, Envelope, Query};
 use crate::telemetry::{SessionEnd, StreamEnd};
@@ -20,9 +21,9 @@ impl Hub {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn close(&self, live: &Arc<Live>) -> Result<(), Error> {
+    pub async fn close(&self, live: &Arc<Live>, caller: &Caller) -> Result<(), Error> {
         match self.store().close(&live.id, &CloseIf::Always).await? {
-            Some(closed) => self.closed(closed, SessionEnd::Deleted).await,
+            Some(closed) => self.closed_from(closed, SessionEnd::Deleted, caller.address).await,
             None => self.end_locally(live),
         }
         Ok(())
@@ -44,19 +45,30 @@ impl Hub {
 
     /// Takes back what was opened a moment ago.
     pub(super) async fn close_quietly(&self, id: &SessionId) {
-        if let Ok(Some(closed)) = self.store().close(id, &CloseIf::Always).await {
-            self.closed(closed, SessionEnd::StreamGone).await;
+        match self.store().close(id, &CloseIf::Always).await {
+            Ok(Some(closed)) => self.closed(closed, SessionEnd::StreamGone).await,
+            Ok(None) => self.inner.opened.forget(id),
+            // It is looked for later.
+            Err(error) => {
+                tracing::debug!(session = %id, %error, "a session that nobody got is not closed yet")
+            }
         }
     }
 
     /// What the end of a session entails, whoever ended it.
     pub(super) async fn closed(&self, closed: Closed, end: SessionEnd) {
+        self.closed_from(closed, end, None).await;
+    }
+
+    async fn closed_from(&self, closed: Closed, end: SessionEnd, address: Option<IpAddr>) {
         let id = closed.session.id.clone();
+        self.note_closed(&closed.session, end, address);
         tracing::debug!(session = %id, ?end, "session ended");
         self.inner.metrics.session_ended(end);
         self.inner.opened.forget(&id);
-        if let Some(live) = self.inner.registry.forget(&id) {
-            end_streams(&live);
+        let live = self.inner.registry.forget(&id);
+        if let Some(live) = &live {
+            end_streams(live);
         }
         let ended = Envelope::SessionEnded { session: id };
         if let Err(error) = self.inner.mail.announce(ended).await {
@@ -64,7 +76,8 @@ impl Hub {
         }
         let server = self.inner.servers.get(Some(closed.session.server.as_str()));
         if let (Some(server), Some(handle)) = (server, closed.session.upstream) {
-            self.close_upstream(&server, handle);
+            let upstream = live.map_or_else(|| server.upstream.clone(), |live| server.reached_from(&live));
+            self.close_upstream(&server.name, upstream, handle);
         }
     }
 

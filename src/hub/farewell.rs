@@ -70,8 +70,8 @@ pub(super) struct Unkept {
 }
 
 impl Unkept {
-    pub(super) fn new(hub: &Hub, server: &Server, handle: UpstreamHandle) -> Self {
-        let upstream = server.upstream.clone();
+    /// `upstream` as whoever opened it reaches it.
+    pub(super) fn new(hub: &Hub, server: &Server, upstream: Upstream, handle: UpstreamHandle) -> Self {
         Self { hub: hub.clone(), server: server.name.clone(), upstream, handle: Some(handle) }
     }
 
@@ -83,18 +83,14 @@ impl Unkept {
 impl Drop for Unkept {
     fn drop(&mut self) {
         if let Some(handle) = self.handle.take() {
-            self.hub.close_at(&self.server, self.upstream.clone(), handle);
+            self.hub.close_upstream(&self.server, self.upstream.clone(), handle);
         }
     }
 }
 
 impl Hub {
     /// Tells an upstream that its session is over, in the background.
-    pub(super) fn close_upstream(&self, server: &Server, handle: UpstreamHandle) {
-        self.close_at(&server.name, server.upstream.clone(), handle);
-    }
-
-    fn close_at(&self, server: &ServerName, upstream: Upstream, handle: UpstreamHandle) {
+    pub(super) fn close_upstream(&self, server: &ServerName, upstream: Upstream, handle: UpstreamHandle) {
         if handle.session.is_none() {
             return;
         }
@@ -113,9 +109,14 @@ impl Hub {
     }
 
     /// Tells an upstream that nobody waits for an answer any more. The client has one.
-    pub(super) fn cancel_upstream(&self, server: &Server, handle: UpstreamHandle, cancel: Bytes) {
-        let upstream = server.upstream.clone();
-        self.say_farewell(&server.name, async move |parting| {
+    pub(super) fn cancel_upstream(
+        &self,
+        server: &ServerName,
+        upstream: Upstream,
+        handle: UpstreamHandle,
+        cancel: Bytes,
+    ) {
+        self.say_farewell(server, async move |parting| {
             let Ok(_turn) = parting.cancels.acquire().await else { return };
             let headers = HeaderMap::new();
             let told = upstream.notify(Some(&handle), cancel, &headers);

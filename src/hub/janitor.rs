@@ -35,6 +35,7 @@ impl Hub {
             self.hand_over_when_alone();
             self.sweep();
             self.sweep_principals();
+            self.inner.audit.turn();
         }
     }
 

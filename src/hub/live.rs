@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,7 @@ pub struct Live {
 #[derive(Debug, Default)]
 struct State {
     streams: Vec<Arc<LocalStream>>,
+    carried: Arc<HeaderMap>,
     running: HashMap<RequestId, Arc<Notify>>,
     pump: Option<Pump>,
 }
@@ -116,6 +118,15 @@ impl Live {
     pub(super) fn set_session(&self, session: Session) {
         *self.facts.lock().expect("no panic while holding it") = (Arc::new(session), Instant::now());
         self.stale.store(false, Ordering::Relaxed);
+    }
+
+    /// What goes up for its client without a request of the client's.
+    pub(super) fn carried(&self) -> Arc<HeaderMap> {
+        self.state().carried.clone()
+    }
+
+    pub(super) fn carry(&self, headers: HeaderMap) {
+        self.state().carried = Arc::new(headers);
     }
 
     pub(super) fn upstream(&self) -> Option<UpstreamHandle> {
@@ -309,6 +320,7 @@ pub(super) mod tests {
             upstream: None,
             log_level: None,
             subscriptions: Vec::new(),
+            carried: None,
         }
     }
 

@@ -4,14 +4,18 @@
 
 mod alone;
 mod attach;
+mod audit;
 mod body;
 mod call;
+mod carried;
 mod close;
 mod deadline;
 mod deliver;
 mod error;
 mod exchange;
 mod farewell;
+mod handshake;
+mod head;
 mod inbox;
 mod janitor;
 mod limits;
@@ -25,12 +29,14 @@ mod operate;
 mod outlet;
 mod passing;
 mod post;
+mod promote;
 mod pump;
 mod rates;
 mod registry;
 mod relay;
 mod reopen;
 mod resync;
+mod sealer;
 mod server;
 mod stateless;
 mod step;
@@ -38,6 +44,7 @@ mod stopping;
 mod stream;
 mod takeover;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -56,13 +63,14 @@ pub use passing::PassingBody;
 pub use post::{Form, Reply};
 pub use rates::Rates;
 pub use relay::Relays;
+pub use sealer::Sealer;
 pub use server::{AnswerPolicy, Server, Servers, SessionPolicy};
 
 use crate::domain::{Entropy, Limit, NodeId, Principal, RequestId, StreamId, StreamKind};
 use crate::lifecycle::Tasks;
 use crate::limits::{Limits, Place};
 use crate::ports::{Bus, SessionStore};
-use crate::telemetry::{Gauged, Metrics};
+use crate::telemetry::{Audit, Gauged, Metrics};
 use outlet::Outlet;
 use registry::Registry;
 
@@ -126,10 +134,12 @@ pub struct RequestsConfig {
     pub cancel_grace: Duration,
 }
 
-/// Who calls, and what of their headers goes on to the upstream.
+/// Who calls, from where, and what of their headers goes on to the upstream.
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub principal: Principal,
+    /// Where they are, as far as that is known.
+    pub address: Option<IpAddr>,
     pub headers: HeaderMap,
 }
 
@@ -159,6 +169,7 @@ struct Inner {
     /// The sessions that count for their principals.
     opened: limits::Opened,
     metrics: Metrics,
+    audit: Audit,
     tasks: Tasks,
     registry: Registry,
     outlets: body::Outlets,
@@ -169,6 +180,7 @@ struct Inner {
     /// Streams that are being bound.
     attaches: tokio::sync::Semaphore,
     entropy: Entropy,
+    sealer: Sealer,
     /// Fires when running requests have to end, answered or not.
     abandon: CancellationToken,
 }
@@ -187,9 +199,12 @@ pub struct Parts {
     /// If nodes share them.
     pub rates: Option<Rates>,
     pub metrics: Metrics,
+    pub audit: Audit,
     pub tasks: Tasks,
     /// Where session and stream ids come from.
     pub entropy: Entropy,
+    /// For what of a session nobody but nodes may read.
+    pub sealer: Sealer,
 }
 
 impl Hub {
@@ -214,12 +229,14 @@ impl Hub {
             rates: parts.rates,
             opened: limits::Opened::new(),
             metrics: parts.metrics,
+            audit: parts.audit,
             tasks: parts.tasks,
             outlets: body::Outlets::default(),
             streams: AtomicUsize::new(0),
             releases: body::Releases::default(),
             graces: janitor::Graces::default(),
             entropy: parts.entropy,
+            sealer: parts.sealer,
             abandon: CancellationToken::new(),
         };
         let hub = Self { inner: Arc::new(inner) };
@@ -243,6 +260,11 @@ impl Hub {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.inner.audit
     }
 
     #[must_use]

@@ -17,7 +17,7 @@ use super::deadline::reached;
 use super::post::{Form, Reply};
 use super::server::Server;
 use super::step::{Final, Step};
-use super::{Caller, Error, Hub};
+use super::{Caller, Error, Hub, StreamPlace};
 use crate::domain::{Principal, StreamKind};
 use crate::protocol::jsonrpc::{Id, Kind, Message};
 use crate::protocol::modern;
@@ -40,7 +40,12 @@ impl Hub {
         message: &Message,
         version: &str,
     ) -> Result<Reply, Error> {
-        let eras = server.upstream.eras().await?;
+        let listening = message.is_request() && message.method() == Some(LISTEN);
+        // First: nobody is asked for nothing. What listens is a stream for as long as it lasts, whatever its
+        // answer looks like.
+        let stream = listening.then(|| self.stream_place(&caller.principal, StreamKind::Post, false));
+        let stream = stream.transpose()?;
+        let eras = server.reached_by(caller).eras().await?;
         if !eras.modern.iter().any(|supported| supported == version) {
             let legacy = LegacyVersion::ALL.iter().map(|version| version.as_str()).filter(|_| eras.legacy);
             let supported: Vec<_> = eras.modern.iter().map(String::as_str).chain(legacy).collect();
@@ -53,8 +58,6 @@ impl Hub {
                 return Ok(Reply::Accepted);
             }
         }
-        let listening = message.method() == Some(LISTEN);
-        // What listens counts as a stream.
         let place = (!listening).then(|| self.running_place(&caller.principal)).transpose()?;
         let calling = {
             let (server, raw, headers) = (server.clone(), message.raw().clone(), caller.headers.clone());
@@ -66,16 +69,17 @@ impl Hub {
             call = call.counted(place);
         }
         let farewell = listening.then(|| message.id().map(listening_ended)).flatten();
-        self.follow(server, &caller.principal, call, farewell).await
+        self.follow(server, &caller.principal, call, stream, farewell).await
     }
 
-    /// Answers with JSON or a stream, as the call's first message decides. For want of a stream, what does
-    /// not only listen is answered in JSON: its request has been sent.
+    /// Answers with JSON or a stream, as the call's first message decides: on `stream`, or if there is none on
+    /// one for which there may be no place. Then it is answered in JSON: its request has been sent.
     pub(super) async fn follow(
         &self,
         server: &Server,
         principal: &Principal,
         mut call: Call,
+        mut stream: Option<StreamPlace>,
         farewell: Option<Bytes>,
     ) -> Result<Reply, Error> {
         let gauge = self.inner.metrics.exchange();
@@ -113,9 +117,10 @@ impl Hub {
                 }
                 first => first,
             };
-            match self.stream_place(principal, StreamKind::Post, false) {
+            let place =
+                stream.take().map_or_else(|| self.stream_place(principal, StreamKind::Post, false), Ok);
+            match place {
                 Ok(place) => break (place, first),
-                Err(error) if farewell.is_some() => return Err(error),
                 Err(error) => tracing::debug!(%error, "a request is answered in JSON for want of a stream"),
             }
             (form, until) = (Form::Json, None);

@@ -8,6 +8,7 @@ use http::StatusCode;
 use tokio::sync::oneshot;
 
 use super::attach::{Attachment, Wanted};
+use super::handshake::Handshake;
 use super::live::Live;
 use super::post::Reply;
 use super::server::{Server, SessionPolicy};
@@ -18,13 +19,7 @@ use crate::domain::{
 };
 use crate::limits::Place;
 use crate::ports::{Begin, Begun, Opened, Updated};
-use crate::protocol::era::Refusal;
-use crate::protocol::jsonrpc::{self, Id, Message, codes};
-use crate::protocol::legacy;
-use crate::protocol::modern;
-use crate::protocol::version::LegacyVersion;
-use crate::telemetry::Outcome;
-use crate::upstream;
+use crate::protocol::jsonrpc::{Id, Message};
 
 /// What `initialize` is answered with.
 #[derive(Debug)]
@@ -34,15 +29,6 @@ pub struct Opening {
     pub status: StatusCode,
     /// The upstream's answer, as it came.
     pub body: Bytes,
-}
-
-/// The upstream's side of a handshake.
-pub(super) struct Handshake {
-    pub status: StatusCode,
-    pub answer: Message,
-    pub earlier: Vec<Message>,
-    /// Absent if the answer is an error.
-    pub agreed: Option<(UpstreamHandle, ClientFacts)>,
 }
 
 impl Hub {
@@ -80,13 +66,14 @@ impl Hub {
             SessionPolicy::Stateful => self.session_place(&caller.principal)?,
             SessionPolicy::Stateless => None,
         };
-        let handshake = self.shake_hands(server, caller, request).await?;
+        let upstream = server.reached_by(caller);
+        let handshake = self.shake_hands(server, &upstream, caller, request).await?;
         let body = handshake.answer.raw().clone();
         let Some((handle, client)) = handshake.agreed else {
             return Ok(Opening { session: None, status: handshake.status, body });
         };
         if server.sessions == SessionPolicy::Stateless {
-            self.close_upstream(server, handle);
+            self.close_upstream(&server.name, upstream, handle);
             return Ok(Opening { session: None, status: StatusCode::OK, body });
         }
         let opened = async {
@@ -103,7 +90,7 @@ impl Hub {
         let (id, live) = match opened.await {
             Ok(opened) => opened,
             Err(error) => {
-                self.close_upstream(server, handle);
+                self.close_upstream(&server.name, upstream, handle);
                 return Err(error);
             }
         };
@@ -155,14 +142,14 @@ impl Hub {
         caller: &Caller,
         request: &Message,
     ) -> Bytes {
-        let Handshake { answer, earlier, agreed, .. } = match self.shake_hands(server, caller, request).await
-        {
-            Ok(handshake) => handshake,
-            Err(error) => return error.body(request.id()),
-        };
+        let Handshake { answer, earlier, agreed, .. } =
+            match self.shake_hands(server, &server.reached_from(live), caller, request).await {
+                Ok(handshake) => handshake,
+                Err(error) => return error.body(request.id()),
+            };
         let settled = match agreed {
             None => Ok(()),
-            Some((handle, client)) => self.settle_on_stream(server, live, handle, client, &earlier).await,
+            Some((handle, client)) => self.settle_on_stream(server, live, (handle, client), &earlier).await,
         };
         settled.map_or_else(|error| error.body(request.id()), |()| answer.raw().clone())
     }
@@ -171,22 +158,21 @@ impl Hub {
         &self,
         server: &Arc<Server>,
         live: &Arc<Live>,
-        handle: UpstreamHandle,
-        client: ClientFacts,
+        (handle, client): (UpstreamHandle, ClientFacts),
         earlier: &[Message],
     ) -> Result<(), Error> {
         match self.agree(&live.id, client, handle.clone()).await {
             Ok(now) => {
                 if now.upstream().as_ref() != Some(&handle) {
                     // A second initialize of one session: the first one's upstream session stays.
-                    self.close_upstream(server, handle.clone());
+                    self.close_upstream(&server.name, server.reached_from(live), handle.clone());
                 }
                 self.keep_earlier(live, StreamId::http_sse(), earlier).await;
                 self.pump_at_holder(server, live).await;
                 Ok(())
             }
             Err(error) => {
-                self.close_upstream(server, handle);
+                self.close_upstream(&server.name, server.reached_from(live), handle);
                 Err(error)
             }
         }
@@ -209,13 +195,29 @@ impl Hub {
             None => {
                 let place = self.session_place(&caller.principal)?;
                 let id = self.open(server, caller, Transport::HttpSse, place).await?;
-                self.session(server, caller, &id).await?
+                let opened = async {
+                    self.seal(server, &id, caller).await?;
+                    self.session(server, caller, &id).await
+                };
+                match opened.await {
+                    Ok(live) => live,
+                    Err(error) => {
+                        // Nobody got it.
+                        self.close_quietly(&id).await;
+                        return Err(error);
+                    }
+                }
             }
         };
         let endpoint = endpoint(&live.id);
         let position = position.filter(|_| resumed.is_some());
-        let attached =
-            self.attach(server, &live, Wanted { endpoint: Some(&endpoint), primes: false, position }).await;
+        let attached = self
+            .attach(
+                server,
+                &live,
+                Wanted { endpoint: Some(&endpoint), primes: false, position, address: caller.address },
+            )
+            .await;
         if attached.is_err() && resumed.is_none() {
             self.close_quietly(&live.id).await;
         }
@@ -248,6 +250,7 @@ impl Hub {
         match self.store().open(&id, &server.name, &caller.principal, transport).await? {
             Opened::Owned(owner) if owner == caller.principal => {
                 self.inner.metrics.session_opened(transport);
+                self.note_opened(&server.name, caller, &id);
                 self.inner.opened.enter(&id, place);
                 Ok(id)
             }
@@ -273,91 +276,6 @@ impl Hub {
         self.load(id).await
     }
 
-    pub(super) async fn shake_hands(
-        &self,
-        server: &Server,
-        caller: &Caller,
-        request: &Message,
-    ) -> Result<Handshake, Error> {
-        let params = request.params().unwrap_or("{}");
-        let asked = legacy::initialize_params(params).ok_or_else(|| {
-            refusal(
-                codes::INVALID_PARAMS,
-                "initialize needs params.protocolVersion, capabilities and clientInfo",
-            )
-        })?;
-        // L28: whatever version a client names, a legacy one answers; the server must not be led to
-        // believe that the modern handshake-less era is meant.
-        let raw = match (LegacyVersion::parse(&asked.protocol_version), request.id()) {
-            (None, Some(id)) => {
-                let params = legacy::with_protocol_version(params, LegacyVersion::LATEST.as_str());
-                jsonrpc::request(id, "initialize", Some(&params))
-            }
-            _ => request.raw().clone(),
-        };
-        let bytes_max = self.inner.config.session_bytes_max;
-        if raw.len() > bytes_max {
-            return Err(self.too_large(bytes_max));
-        }
-        let opening = server.upstream.open(raw.clone(), 1, &caller.headers);
-        let opened = tokio::time::timeout(server.requests.timeout, opening).await;
-        let opened = match opened.unwrap_or_else(|_| Err(server.upstream.late())) {
-            Ok(opened) => opened,
-            Err(error) => {
-                self.inner.metrics.upstream_session_opened(Outcome::Error);
-                let error = self.other_era(server, &asked.protocol_version, error).await;
-                return own_refusal(error, request);
-            }
-        };
-        if opened.answer.id() != request.id() {
-            let upstream = server.upstream.name().to_owned();
-            let what = "its answer to initialize has another id".to_owned();
-            return Err(upstream::Error::Invalid { upstream, what }.into());
-        }
-        let agreed = opened.handle.map(|handle| {
-            self.inner.metrics.upstream_session_opened(Outcome::Ok);
-            let client = ClientFacts {
-                protocol_version: handle.protocol_version.clone(),
-                initialize: String::from_utf8_lossy(&raw).into_owned(),
-                capabilities: legacy::capability_names(&asked.capabilities),
-                server_capabilities: opened.server_capabilities,
-            };
-            (handle, client)
-        });
-        if let Some((handle, _)) = agreed.as_ref().filter(|(_, client)| client.bytes() > bytes_max) {
-            self.close_upstream(server, handle.clone());
-            return Err(self.too_large(bytes_max));
-        }
-        let login = server.login.as_ref().filter(|_| agreed.is_some());
-        let shown = login.and_then(|login| legacy::with_experimental(&opened.answer, "oauth", login));
-        let answer = shown.unwrap_or(opened.answer);
-        Ok(Handshake { status: StatusCode::OK, answer, earlier: opened.earlier, agreed })
-    }
-
-    fn too_large(&self, bytes_max: usize) -> Error {
-        self.inner.metrics.limit_hit(Limit::SessionBytes);
-        let message = format!(
-            "initialize and its answer are larger than {bytes_max} bytes ({})",
-            Limit::SessionBytes.key()
-        );
-        Error::Refused(Refusal { status: 413, code: codes::SERVER, message, data: None })
-    }
-
-    /// An upstream that refused `initialize` may speak the modern era only: the client is told which
-    /// versions it has.
-    async fn other_era(&self, server: &Server, asked: &str, error: upstream::Error) -> Error {
-        if !matches!(error, upstream::Error::Refused { .. }) {
-            return error.into();
-        }
-        match server.upstream.eras().await {
-            Ok(eras) if !eras.legacy => {
-                let supported: Vec<_> = eras.modern.iter().map(String::as_str).collect();
-                Error::Refused(modern::unsupported_version(asked, &supported))
-            }
-            Ok(_) | Err(_) => error.into(),
-        }
-    }
-
     /// What the server said before its answer to `initialize` waits on the session's stream.
     async fn keep_earlier(&self, live: &Arc<Live>, stream: StreamId, earlier: &[Message]) {
         for message in earlier {
@@ -365,27 +283,4 @@ impl Hub {
             self.append_within(self.inner.config.own_timeout, to, message.raw().clone(), None).await;
         }
     }
-}
-
-/// An upstream's own JSON-RPC error is an answer, and goes to the client with its status.
-fn own_refusal(error: Error, request: &Message) -> Result<Handshake, Error> {
-    match &error {
-        Error::Upstream(upstream::Error::Refused { status, body, .. }) if !is_login(*status) => {
-            let answer = Message::parse(body.clone()).ok().filter(|answer| answer.error().is_some());
-            match answer.filter(|answer| answer.id() == request.id()) {
-                Some(answer) => Ok(Handshake { status: *status, answer, earlier: Vec::new(), agreed: None }),
-                None => Err(error),
-            }
-        }
-        _ => Err(error),
-    }
-}
-
-/// What an upstream says of our credentials is none of the client's business.
-pub(super) fn is_login(status: StatusCode) -> bool {
-    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-}
-
-pub(super) fn refusal(code: i64, message: &str) -> Error {
-    Error::Refused(Refusal { status: 400, code, message: message.to_owned(), data: None })
 }

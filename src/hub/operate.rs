@@ -94,7 +94,7 @@ impl Hub {
     /// notification; [`Error::Store`].
     pub async fn publish(&self, to: &Audience, message: &Message) -> Result<Published, Error> {
         let Kind::Notification { method } = message.kind() else {
-            return Err(super::open::refusal(
+            return Err(super::handshake::refusal(
                 crate::protocol::jsonrpc::codes::INVALID_REQUEST,
                 "only notifications can be published: a request needs somebody who waits for its answer",
             ));

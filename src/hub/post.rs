@@ -16,7 +16,7 @@ use super::server::{AnswerPolicy, Server, SessionPolicy};
 use super::{Caller, Error, Hub};
 use crate::domain::{Limit, RequestId, SessionId, Transport};
 use crate::ports::Envelope;
-use crate::protocol::jsonrpc::{Body, Kind, Message};
+use crate::protocol::jsonrpc::{Body, Message};
 use crate::protocol::legacy;
 use crate::upstream;
 
@@ -77,11 +77,19 @@ impl Hub {
         let live = match self.inner.registry.fresh(id) {
             Some(live) if live.session().client.is_some() && is_callers(&live) => live,
             // Also what is known to be somebody else's: what is absent is looked for as well.
-            _ => self.load(id).await?,
+            _ => match self.load(id).await {
+                Err(error @ Error::NoSession) => {
+                    self.note_refused(&server.name, caller, id, "absent");
+                    return Err(error);
+                }
+                loaded => loaded?,
+            },
         };
         if !is_callers(&live) {
+            self.note_refused(&server.name, caller, id, "foreign");
             return Err(Error::NoSession);
         }
+        self.carry(server, &live, caller)?;
         live.mark_used();
         Ok(live)
     }
@@ -119,18 +127,7 @@ impl Hub {
             Body::One(message) => (vec![message], false),
             Body::Batch(messages) => (messages, true),
         };
-        let mut requests = Vec::new();
-        for message in messages {
-            match message.kind() {
-                Kind::Request { .. } => requests.push(message),
-                Kind::Notification { .. } | Kind::Response { .. } => {
-                    self.say(server, live, caller, &message).await?;
-                }
-            }
-        }
-        if requests.is_empty() {
-            return Ok(Reply::Accepted);
-        }
+        let (requests, said): (Vec<_>, Vec<_>) = messages.into_iter().partition(Message::is_request);
         let ids: Vec<_> =
             requests.iter().filter_map(Message::id).map(|id| RequestId::from_json(id.as_json())).collect();
         let entered = live.enter_requests(&ids, self.inner.config.requests_per_session_max);
@@ -146,6 +143,13 @@ impl Hub {
             Ok(call.counted(place))
         });
         let calls = calls.collect::<Result<_, Error>>()?;
+        // Nothing of a batch goes further before all of it may.
+        for message in &said {
+            self.say(server, live, caller, message).await?;
+        }
+        if requests.is_empty() {
+            return Ok(Reply::Accepted);
+        }
         let (reply, answer) = oneshot::channel();
         let asked = Asked {
             requests: ids,

@@ -160,7 +160,7 @@ impl Pump {
         self.live.pumps(generation);
         self.reached.take_if(|reached| reached.generation != generation);
         let position = self.reached.as_ref().map(|reached| &*reached.event);
-        let mut answers = match self.server.upstream.listen(&handle, position).await {
+        let mut answers = match self.server.reached_from(&self.live).listen(&handle, position).await {
             Ok(Some(answers)) => answers,
             Ok(None) => return Err(Broke::ForGood),
             Err(upstream::Error::SessionGone { .. }) => {

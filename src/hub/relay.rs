@@ -4,7 +4,6 @@
 //! (docs/decisions/0014-relays.md).
 
 mod far;
-mod head;
 mod near;
 
 use std::collections::BTreeMap;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::farewell::Unkept;
+use super::handshake::refusal;
 use super::live::Live;
-use super::open::refusal;
 use super::server::Server;
 use super::{Error, Hub};
 use crate::domain::{Limit, ServerName, SessionId, SessionPart, UpstreamHandle};
@@ -29,10 +29,11 @@ impl Hub {
         headers: &HeaderMap,
     ) -> Result<Answers, Error> {
         let handle = live.upstream().ok_or_else(not_initialized)?;
-        match server.upstream.call(Some(&handle), raw.clone(), headers).await {
+        let upstream = server.reached_from(live);
+        match upstream.call(Some(&handle), raw.clone(), headers).await {
             Err(upstream::Error::SessionGone { .. }) => {
                 let handle = self.move_on(server, live, &handle).await?;
-                Ok(server.upstream.call(Some(&handle), raw, headers).await?)
+                Ok(upstream.call(Some(&handle), raw, headers).await?)
             }
             other => Ok(other?),
         }
@@ -59,10 +60,11 @@ impl Hub {
         headers: &HeaderMap,
     ) -> Result<(), Error> {
         let handle = live.upstream().ok_or_else(not_initialized)?;
-        match server.upstream.notify(Some(&handle), raw.clone(), headers).await {
+        let upstream = server.reached_from(live);
+        match upstream.notify(Some(&handle), raw.clone(), headers).await {
             Err(upstream::Error::SessionGone { .. }) => {
                 let handle = self.move_on(server, live, &handle).await?;
-                Ok(server.upstream.notify(Some(&handle), raw, headers).await?)
+                Ok(upstream.notify(Some(&handle), raw, headers).await?)
             }
             other => Ok(other?),
         }
@@ -85,7 +87,8 @@ impl Hub {
         tracing::warn!(session = %live.id, upstream = server.upstream.name(), "the upstream lost a session; opening another");
         self.inner.metrics.upstream_session_lost();
         let client = session.client.ok_or_else(not_initialized)?;
-        let opening = server.upstream.reopen(client.initialize.into(), lost.generation + 1);
+        let upstream = server.reached_from(live);
+        let opening = upstream.reopen(client.initialize.into(), lost.generation + 1);
         let opened = tokio::time::timeout(server.requests.timeout, opening).await;
         let handle = match opened.unwrap_or_else(|_| Err(server.upstream.late())) {
             Ok(handle) => handle,
@@ -96,8 +99,8 @@ impl Hub {
         };
         self.inner.metrics.upstream_session_opened(Outcome::Ok);
         // Whoever asked for it may stop waiting.
-        let unkept = Unkept::new(self, server, handle.clone());
-        server.upstream.restore(&handle, session.log_level.as_deref(), &session.subscriptions).await;
+        let unkept = Unkept::new(self, server, upstream.clone(), handle.clone());
+        upstream.restore(&handle, session.log_level.as_deref(), &session.subscriptions).await;
         let updated = self.store().update(&live.id, SessionPart::Upstream(handle.clone())).await;
         match updated {
             Ok(Updated::Now(session)) => {
@@ -146,17 +149,19 @@ impl Hub {
 
     /// Another node opened a session in place of `lost`.
     pub(super) async fn hear_of_move(&self, session: &SessionId, server: &ServerName, lost: UpstreamHandle) {
-        if let Some(live) = self.inner.registry.known(session)
+        let live = self.inner.registry.known(session);
+        if let Some(live) = &live
             && self.load(session).await.is_ok()
         {
-            self.read_the_newest(&live);
+            self.read_the_newest(live);
         }
         // What still runs in it may come to its end.
         let relays = &self.inner.relays;
         let is_over = !relays.is_leaving() && !relays.is_busy_in(lost.session.as_deref());
         let is_own = lost.node.as_ref() == Some(&self.inner.node) && is_over;
         if let Some(server) = self.inner.servers.get(Some(server.as_str())).filter(|_| is_own) {
-            self.close_upstream(&server, lost);
+            let upstream = live.map_or_else(|| server.upstream.clone(), |live| server.reached_from(&live));
+            self.close_upstream(&server.name, upstream, lost);
         }
     }
 }

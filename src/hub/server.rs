@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::HeaderName;
+
 use super::RequestsConfig;
 use crate::domain::ServerName;
 use crate::upstream::Upstream;
@@ -34,6 +36,8 @@ pub struct Server {
     pub answers: AnswerPolicy,
     pub sessions: SessionPolicy,
     pub requests: RequestsConfig,
+    /// Headers of clients that go on to it.
+    pub passes: Vec<HeaderName>,
     /// Where to log in, as JSON: what legacy clients are told as the experimental capability `oauth`.
     pub login: Option<String>,
 }

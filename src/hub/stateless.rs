@@ -56,7 +56,7 @@ impl Hub {
         };
         let passes = !batch && Form::from(server.answers) != Form::Sse;
         let call = Call::alone(self, server, message, calling, true, passes).counted(place);
-        self.follow(server, &caller.principal, call, None).await
+        self.follow(server, &caller.principal, call, None, None).await
     }
 
     async fn call_alone(
@@ -79,10 +79,11 @@ impl Hub {
             env!("CARGO_PKG_VERSION")
         );
         let initialize = jsonrpc::request(&Id::string("holdfast-alone"), "initialize", Some(&params));
-        let handle = server.upstream.reopen(initialize, 1).await?;
+        let upstream = server.reached_by(caller);
+        let handle = upstream.reopen(initialize, 1).await?;
         // It ends with the answers, or before them if the client goes.
-        let own = Unkept::new(self, server, handle.clone());
-        let answers = server.upstream.call(Some(&handle), raw, &caller.headers).await?;
+        let own = Unkept::new(self, server, upstream.clone(), handle.clone());
+        let answers = upstream.call(Some(&handle), raw, &caller.headers).await?;
         Ok(answers.with_guard(Box::new(own)))
     }
 }

@@ -26,12 +26,13 @@ pub(super) struct Told {
 impl Told {
     /// Asks it to stop, and does not wait for it (L32).
     pub(super) fn to_stop(&self, hub: &Hub, why: &'static str) {
-        let Some(handle) = self.live.as_ref().and_then(|live| live.upstream()) else { return };
+        let Some(live) = &self.live else { return };
+        let Some(handle) = live.upstream() else { return };
         if &*self.method == "initialize" {
             return;
         }
         let params = format!(r#"{{"requestId":{},"reason":"{why}"}}"#, self.id.as_json());
         let cancel = jsonrpc::notification("notifications/cancelled", Some(&params));
-        hub.cancel_upstream(&self.server, handle, cancel);
+        hub.cancel_upstream(&self.server.name, self.server.reached_from(live), handle, cancel);
     }
 }

@@ -55,6 +55,7 @@ impl Hub {
             by: self.inner.node.clone(),
         };
         let Some(taken) = self.steal(&steal).await else { return };
+        self.note_taken_over(&live, &record.runner);
         // What is cached may be older than the session's `initialize`.
         if let Err(error) = self.load(&live.id).await {
             tracing::debug!(%stream, %error, "a taken over request goes by what is cached");

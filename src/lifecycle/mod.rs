@@ -1,10 +1,12 @@
-//! The life of the process: its phase, its tasks, its signals. Every task is spawned here, gets a
-//! stop token, and is waited for.
+//! The life of the process: its phase, its tasks, its signals, and how often it says the same. Every task
+//! is spawned here, gets a stop token, and is waited for.
 
 mod phase;
+mod seldom;
 mod signal;
 mod tasks;
 
 pub use phase::{Lifecycle, Phase};
+pub use seldom::Seldom;
 pub use signal::{Hangups, shutdown_requested};
 pub use tasks::{Ending, Tasks};

@@ -110,7 +110,7 @@ pub trait Bus: Send + Sync + Debug + 'static {
     fn ping<'a>(&'a self, node: &'a NodeId, patience: Duration) -> PortFuture<'a, Result<(), BusError>>;
 
     /// Asks a node for one step of a relay, and returns its answer, at most `patience` later. Without an
-    /// answer the step may have been taken all the same, but for [`BusError::NoResponders`] and
+    /// answer the step may have been taken all the same, but for [`BusError::NoResponders`], which is a hint, and
     /// [`BusError::TooLarge`]. A payload of 48 KiB is never too large.
     fn relay<'a>(
         &'a self,

@@ -1,6 +1,7 @@
 //! What Holdfast asks of its shared state and its bus: traits, with the promises that every adapter
 //! keeps (tests/it/contract holds each adapter to them).
 
+mod audit;
 mod bus;
 mod inspect;
 mod node;
@@ -12,6 +13,7 @@ mod store;
 use std::future::Future;
 use std::pin::Pin;
 
+pub use audit::{AuditEvent, AuditSink, Deed, Verdict};
 pub use bus::{Bus, BusError, Envelope, Inbox, Lane, Parcel, Takeover};
 pub use inspect::{Inspected, SEEN_EVENTS, SeenStream};
 pub use node::{Beat, Lease, SeenNode};

@@ -1,5 +1,6 @@
 //! What a bus did not believe: messages that nothing shows to come from a node of this cluster. They are
-//! dropped and counted; the counts are what operators see of an attack, or of keys that don't match.
+//! dropped and counted; the counts are what operators see of an attack, or of keys that don't match. So are messages
+//! that not even its client could read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,14 +18,17 @@ pub enum Refusal {
     Stale,
     #[error("it has been here before")]
     Replayed,
+    #[error("too many overtook it to tell whether it has been here before")]
+    Overtaken,
 }
 
 impl Refusal {
-    pub const ALL: [Self; 5] =
-        [Self::Unsigned, Self::UnknownKey, Self::BadSignature, Self::Stale, Self::Replayed];
+    pub const ALL: [Self; 6] =
+        [Self::Unsigned, Self::UnknownKey, Self::BadSignature, Self::Stale, Self::Replayed, Self::Overtaken];
 }
 
-/// How many messages were refused, and how many were taken that prove nothing; a cheap handle.
+/// How many messages were refused, how many were taken that prove nothing, and how many clients gave up; a cheap
+/// handle.
 #[derive(Debug, Clone, Default)]
 pub struct Refusals(Arc<Counts>);
 
@@ -32,6 +36,7 @@ pub struct Refusals(Arc<Counts>);
 struct Counts {
     refused: [AtomicU64; Refusal::ALL.len()],
     unsigned: AtomicU64,
+    replaced: AtomicU64,
 }
 
 impl Refusals {
@@ -53,6 +58,16 @@ impl Refusals {
     pub fn taken_unsigned(&self) -> u64 {
         self.0.unsigned.load(Ordering::Relaxed)
     }
+
+    /// Counts a client of the bus that gave up, and whose place another takes.
+    pub fn count_replaced_client(&self) {
+        self.0.replaced.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn replaced_clients(&self) -> u64 {
+        self.0.replaced.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +80,6 @@ mod tests {
         for (index, refusal) in Refusal::ALL.into_iter().enumerate() {
             (0..=index).for_each(|_| refusals.clone().count(refusal));
         }
-        assert_eq!(Refusal::ALL.map(|refusal| refusals.of(refusal)), [1, 2, 3, 4, 5]);
+        assert_eq!(Refusal::ALL.map(|refusal| refusals.of(refusal)), [1, 2, 3, 4, 5, 6]);
     }
 }

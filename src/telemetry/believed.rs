@@ -1,4 +1,4 @@
-//! What the bus counts of messages that it did not believe, as metrics.
+//! What the bus counts of messages that it did not believe, or could not read, as metrics.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,6 +12,7 @@ use crate::ports::{Refusal, Refusals};
 pub(super) struct Believed {
     refused: IntCounterVec,
     unsigned: IntCounter,
+    replaced: IntCounter,
     counts: Mutex<Refusals>,
 }
 
@@ -25,10 +26,15 @@ impl Believed {
             "holdfast_bus_unsigned_total",
             "Unsigned messages between nodes that were taken because of cluster.accept_unsigned.",
         );
+        let replaced = IntCounter::new(
+            "holdfast_bus_clients_replaced_total",
+            "Clients of the bus that gave up, as on a message that they can't read, and were replaced.",
+        );
         let refused = IntCounterVec::new(refused, &["reason"]).expect("a valid metric");
         Self {
             refused: register(registry, refused),
             unsigned: register(registry, unsigned.expect("a valid metric")),
+            replaced: register(registry, replaced.expect("a valid metric")),
             counts: Mutex::default(),
         }
     }
@@ -44,6 +50,7 @@ impl Believed {
             raise(&self.refused.with_label_values(&[label(refusal)]), counts.of(refusal));
         }
         raise(&self.unsigned, counts.taken_unsigned());
+        raise(&self.replaced, counts.replaced_clients());
     }
 }
 
@@ -54,6 +61,7 @@ const fn label(refusal: Refusal) -> &'static str {
         Refusal::BadSignature => "bad_signature",
         Refusal::Stale => "stale",
         Refusal::Replayed => "replayed",
+        Refusal::Overtaken => "overtaken",
     }
 }
 
@@ -70,10 +78,12 @@ mod tests {
         metrics.watch_bus(refusals.clone());
         (0..3).for_each(|_| refusals.count(Refusal::UnknownKey));
         refusals.count_taken_unsigned();
+        refusals.count_replaced_client();
         for _ in 0..2 {
             assert!(shows("holdfast_bus_refused_total{reason=\"unknown_key\"} 3"));
             assert!(shows("holdfast_bus_refused_total{reason=\"unsigned\"} 0"));
             assert!(shows("holdfast_bus_unsigned_total 1"));
+            assert!(shows("holdfast_bus_clients_replaced_total 1"));
         }
     }
 }

@@ -109,6 +109,93 @@ pub enum SharedRate {
     Alone,
 }
 
+/// What a request came with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credential {
+    /// Nothing that could be looked at.
+    None,
+    /// A token that no issuer here could know.
+    Unknown,
+    Static,
+    Jwt,
+    /// An issuer was asked about it.
+    Introspected,
+    /// Nothing, where that is enough.
+    Anonymous,
+}
+
+/// What was found of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthOutcome {
+    Accepted,
+    /// There is none, or it has another scheme than Bearer.
+    Missing,
+    Malformed,
+    /// Nobody here knows it, its signature is not good, or it is no longer active.
+    Invalid,
+    Expired,
+    Premature,
+    /// It never expires.
+    Endless,
+    WrongAudience,
+    NoSubject,
+    /// It needs a proof that is not taken here.
+    Bound,
+    InsufficientScope,
+    /// It may be good: whoever could tell can't be reached.
+    Unavailable,
+}
+
+impl AuthOutcome {
+    pub(super) const ALL: [Self; 12] = [
+        Self::Accepted,
+        Self::Missing,
+        Self::Malformed,
+        Self::Invalid,
+        Self::Expired,
+        Self::Premature,
+        Self::Endless,
+        Self::WrongAudience,
+        Self::NoSubject,
+        Self::Bound,
+        Self::InsufficientScope,
+        Self::Unavailable,
+    ];
+}
+
+impl Credential {
+    pub(super) const ALL: [Self; 6] =
+        [Self::None, Self::Unknown, Self::Static, Self::Jwt, Self::Introspected, Self::Anonymous];
+
+    pub(super) const fn can_be(self, verdict: AuthOutcome) -> bool {
+        match self {
+            Self::None => matches!(verdict, AuthOutcome::Missing | AuthOutcome::Malformed),
+            Self::Unknown => matches!(verdict, AuthOutcome::Invalid),
+            Self::Static | Self::Anonymous => {
+                matches!(verdict, AuthOutcome::Accepted | AuthOutcome::InsufficientScope)
+            }
+            Self::Jwt | Self::Introspected => {
+                !matches!(verdict, AuthOutcome::Missing | AuthOutcome::Malformed)
+            }
+        }
+    }
+}
+
+/// What an issuer said of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Introspected {
+    Active,
+    Inactive,
+    /// It could not be asked, or said nothing that could be used.
+    Failed,
+    /// Nothing in time.
+    Late,
+}
+
+impl Introspected {
+    pub(super) const ALL: [Self; 4] = [Self::Active, Self::Inactive, Self::Failed, Self::Late];
+}
+
 /// Well or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -119,7 +206,8 @@ pub enum Outcome {
 macro_rules! label {
     ($type:ident { $($variant:ident => $text:literal),+ $(,)? }) => {
         impl $type {
-            pub(super) const fn label(self) -> &'static str {
+            #[must_use]
+            pub const fn label(self) -> &'static str {
                 match self { $(Self::$variant => $text),+ }
             }
         }
@@ -143,6 +231,17 @@ label!(TakeoverEnd { Resumed => "resumed", Error => "error" });
 label!(RelaySide { Asked => "asked", Served => "served" });
 label!(RelayEnd { Finished => "finished", Dropped => "dropped", NodeGone => "node_gone", Failed => "failed" });
 label!(SharedRate { Taken => "taken", Refused => "refused", Alone => "alone" });
+label!(Credential {
+    None => "none", Unknown => "unknown", Static => "static", Jwt => "jwt", Introspected => "introspected",
+    Anonymous => "anonymous",
+});
+label!(AuthOutcome {
+    Accepted => "accepted", Missing => "missing", Malformed => "malformed", Invalid => "invalid",
+    Expired => "expired", Premature => "premature", Endless => "endless", WrongAudience => "wrong_audience",
+    NoSubject => "no_subject", Bound => "bound", InsufficientScope => "insufficient_scope",
+    Unavailable => "unavailable",
+});
+label!(Introspected { Active => "active", Inactive => "inactive", Failed => "failed", Late => "late" });
 label!(Outcome { Ok => "ok", Error => "error" });
 
 pub(super) const fn kind_label(kind: StreamKind) -> &'static str {

@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal as _};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
+use super::audit::TARGET;
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
@@ -21,6 +23,8 @@ pub struct Config {
     pub format: Format,
     /// As the `tracing` filter syntax has it: `info`, or `warn,holdfast::hub=debug`.
     pub filter: String,
+    /// The audit log is part of it, whatever the filter says.
+    pub audit: bool,
 }
 
 /// Starts logging to standard error, for the whole process; a second call changes nothing.
@@ -28,7 +32,10 @@ pub struct Config {
 /// # Errors
 /// If the filter can't be read.
 pub fn init(config: &Config) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(&config.filter)?;
+    let mut filter = EnvFilter::try_new(&config.filter)?;
+    if config.audit {
+        filter = filter.add_directive(format!("{TARGET}=info").parse()?);
+    }
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(true);
     let text = match config.format {
         Format::Auto => io::stderr().is_terminal(),

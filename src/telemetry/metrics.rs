@@ -1,6 +1,7 @@
 //! The metrics, told as verbs. Labels are enums, never ids or paths; a gauge is a guard that counts down
 //! when dropped.
 
+mod access;
 mod verbs;
 
 use std::sync::Arc;
@@ -10,9 +11,11 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use super::audited::Audited;
 use super::believed::Believed;
 use super::labels::{RelayEnd, RelaySide, SharedRate, kind_label, transport_label};
 use crate::domain::{Limit, StreamKind, Transport};
+use access::Access;
 
 /// Counts up when made and down when dropped.
 #[derive(Debug)]
@@ -68,7 +71,9 @@ struct Inner {
     limit_hits: IntCounterVec,
     tls_handshakes_failed: IntCounter,
     requests_refused: IntCounterVec,
+    audited: Audited,
     believed: Believed,
+    access: Access,
     principals: IntGauge,
     shared_rates: IntCounterVec,
 }
@@ -197,7 +202,9 @@ impl Metrics {
                 "HTTP requests refused, by status.",
                 "status",
             ),
+            audited: Audited::new(&registry),
             believed: Believed::new(&registry),
+            access: Access::new(&registry),
             registry: registry.clone(),
         };
         let build = register(
@@ -241,6 +248,7 @@ impl Metrics {
     /// The text format of Prometheus.
     #[must_use]
     pub fn render(&self) -> String {
+        self.inner.audited.refresh();
         self.inner.believed.refresh();
         let mut text = Vec::new();
         // Encoding to memory fails only for a metric without a name or value, and there is none.

@@ -9,19 +9,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Request, Response, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper_rustls::ConfigBuilderExt as _;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::client::{ResolvesClientCert, Resumption, WantsClientCert};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, SignatureScheme, WantsVerifier};
 
 use super::connector::Connector;
+use super::credentials::Credentials;
 use super::http2::{Http2, Offered};
 use super::received::Received;
+use crate::certificates::Pair;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -49,6 +53,7 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub struct HttpClient {
     way: Way,
+    credentials: Option<Credentials>,
 }
 
 #[derive(Debug, Clone)]
@@ -67,22 +72,33 @@ impl HttpClient {
     /// # Errors
     /// If TLS can't be set up.
     pub fn new(config: &Config) -> std::io::Result<Self> {
-        Self::with(config, &tls()?)
+        Self::secured(config, None, None)
     }
 
-    /// Trusts what the certificates of a file have signed, and nothing else.
+    /// Trusts what the certificates of a file have signed, and nothing else; shows a certificate of its own
+    /// where a server asks for one (RFC 8446, section 4.3.2).
     ///
     /// # Errors
     /// If the file can't be read or has none.
-    pub fn trusting(config: &Config, file: &Path) -> std::io::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(file).map_err(std::io::Error::other)? {
-            roots.add(certificate.map_err(std::io::Error::other)?).map_err(std::io::Error::other)?;
-        }
-        if roots.is_empty() {
-            return Err(std::io::Error::other("it has no certificate in PEM"));
-        }
-        Self::with(config, &builder()?.with_root_certificates(roots).with_no_client_auth())
+    pub fn secured(
+        config: &Config,
+        trusted: Option<&Path>,
+        shown: Option<Arc<Pair>>,
+    ) -> std::io::Result<Self> {
+        let rooted = match trusted {
+            Some(file) => builder()?.with_root_certificates(roots(file)?),
+            None => with_the_systems_roots()?,
+        };
+        let tls = match shown {
+            None => rooted.with_no_client_auth(),
+            Some(pair) => {
+                let mut tls = rooted.with_client_cert_resolver(Arc::new(Shown(pair)));
+                // A session that goes on is one under the certificate that it began with.
+                tls.resumption = Resumption::disabled();
+                tls
+            }
+        };
+        Self::with(config, &tls)
     }
 
     fn with(config: &Config, tls: &ClientConfig) -> std::io::Result<Self> {
@@ -101,20 +117,45 @@ impl HttpClient {
             .pool_idle_timeout(config.idle_connection_timeout)
             .build(Connector::new(http1, config.connect_timeout));
         let either = Connector::new(either, config.connect_timeout);
-        Ok(Self { way: Way::Network(Arc::new(Network { http1, http2: Http2::new(either, config) })) })
+        let network = Network { http1, http2: Http2::new(either, config) };
+        Ok(Self { way: Way::Network(Arc::new(network)), credentials: None })
     }
 
     /// One that goes another way.
     #[must_use]
     pub fn within(transport: Arc<dyn Transport>) -> Self {
-        Self { way: Way::Within(transport) }
+        Self { way: Way::Within(transport), credentials: None }
     }
 
-    /// Sends a request and returns once the response's head is there.
+    /// The same connections, on which each request carries these.
+    #[must_use]
+    pub fn showing(&self, credentials: Credentials) -> Self {
+        Self { credentials: Some(credentials), ..self.clone() }
+    }
+
+    /// Sends a request and returns once the response's head is there. One that is refused with 401 is sent
+    /// again if there may be a newer credential: it did not run.
     ///
     /// # Errors
-    /// If no connection can be made, or it breaks before the head.
-    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Received>, BoxError> {
+    /// If there is no credential, no connection can be made, or it breaks before the head.
+    pub async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Received>, BoxError> {
+        let Some(credentials) = &self.credentials else { return self.pass(request).await };
+        let mut again = request.clone();
+        let shown = Box::pin(credentials.put(&mut request)).await?;
+        let response = self.pass(request).await?;
+        if response.status() != StatusCode::UNAUTHORIZED || !shown.renews().await {
+            return Ok(response);
+        }
+        Box::pin(credentials.put(&mut again)).await?;
+        self.pass(again).await
+    }
+
+    /// Whether its requests have to come with their clients' tokens, which are exchanged here.
+    pub(super) fn exchanges(&self) -> bool {
+        self.credentials.as_ref().is_some_and(Credentials::exchanges)
+    }
+
+    async fn pass(&self, request: Request<Full<Bytes>>) -> Result<Response<Received>, BoxError> {
         let (http1, http2) = match &self.way {
             Way::Network(network) => (&network.http1, &network.http2),
             Way::Within(transport) => return transport.send(request).await,
@@ -143,14 +184,31 @@ fn builder() -> std::io::Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
         .map_err(std::io::Error::other)
 }
 
+fn roots(file: &Path) -> std::io::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).map_err(std::io::Error::other)? {
+        roots.add(certificate.map_err(std::io::Error::other)?).map_err(std::io::Error::other)?;
+    }
+    if roots.is_empty() { Err(std::io::Error::other("it has no certificate in PEM")) } else { Ok(roots) }
+}
+
 /// Without any roots only upstreams behind TLS are out of reach.
-fn tls() -> std::io::Result<ClientConfig> {
-    let rooted = match builder()?.with_native_roots() {
-        Ok(rooted) => rooted,
-        Err(error) => {
-            tracing::warn!(%error, "the system has no trusted root certificates: https:// upstreams can't be verified");
-            builder()?.with_root_certificates(RootCertStore::empty())
-        }
-    };
-    Ok(rooted.with_no_client_auth())
+fn with_the_systems_roots() -> std::io::Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    builder()?.with_native_roots().or_else(|error| {
+        tracing::warn!(%error, "the system has no trusted root certificates: https:// upstreams can't be verified");
+        Ok(builder()?.with_root_certificates(RootCertStore::empty()))
+    })
+}
+
+#[derive(Debug)]
+struct Shown(Arc<Pair>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.shown())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }

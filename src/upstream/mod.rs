@@ -3,6 +3,7 @@
 
 mod answers;
 mod connector;
+mod credentials;
 mod era;
 mod error;
 mod http2;
@@ -14,6 +15,7 @@ mod session;
 mod streamable;
 
 pub use answers::{Answer, Answers, Heard, Position};
+pub use credentials::{Credentials, TokenConfig};
 pub use era::{EraPolicy, Eras};
 pub use error::Error;
 pub use http_client::{BoxError, Config as HttpConfig, HttpClient, Movable, Transport};

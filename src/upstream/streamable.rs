@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName,
+    HeaderValue, USER_AGENT,
 };
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -51,6 +52,8 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub struct Streamable {
     pub(super) inner: Arc<Inner>,
+    /// What every request has that has nothing of its own in its place.
+    carried: Option<Arc<HeaderMap>>,
 }
 
 #[derive(Debug)]
@@ -86,7 +89,21 @@ impl Streamable {
                 eras,
                 keeps_sessions: AtomicBool::new(false),
             }),
+            carried: None,
         }
+    }
+
+    /// The same, for requests that carry these headers unless they have others of the same name: what a session's
+    /// client sent, for what goes up without it.
+    #[must_use]
+    pub fn carrying(&self, headers: Arc<HeaderMap>) -> Self {
+        Self { inner: self.inner.clone(), carried: Some(headers).filter(|headers| !headers.is_empty()) }
+    }
+
+    /// Whether requests have to come with their clients' credentials, to be exchanged for others.
+    #[must_use]
+    pub fn exchanges(&self) -> bool {
+        self.inner.client.exchanges()
     }
 
     #[must_use]
@@ -237,7 +254,14 @@ impl Streamable {
     pub(super) fn request(&self, method: Method, headers: &HeaderMap) -> http::request::Builder {
         let mut request = Request::builder().method(method).uri(self.inner.uri.clone());
         if let Some(map) = request.headers_mut() {
-            map.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+            let carried = self.carried.iter().flat_map(|carried| carried.iter());
+            let carried = carried.filter(|(name, _)| !headers.contains_key(*name));
+            // A client's own credential goes no further than to where it is exchanged (A8).
+            let passed =
+                carried.chain(headers).filter(|(name, _)| **name != AUTHORIZATION || self.exchanges());
+            for (name, value) in passed {
+                map.append(name.clone(), value.clone());
+            }
             // Without a word about it any encoding would be welcome (RFC 9110, 12.5.3).
             map.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             map.insert(USER_AGENT, HeaderValue::from_static(concat!("holdfast/", env!("CARGO_PKG_VERSION"))));

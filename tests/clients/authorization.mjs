@@ -1,11 +1,14 @@
 // A real authorization server (oidc-provider) on 127.0.0.1, in which everybody is alice and agrees to everything.
-//   node authorization.mjs --port 4000
+//   node authorization.mjs --port 4000 [--opaque]
+// With --opaque its tokens say nothing by themselves; the client "gate" with the secret "s3cret" may ask about them.
 // Prints "listening on URL" once it answers; ends with its standard input, or on SIGTERM.
 import { generateKeyPairSync } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { Provider } from 'oidc-provider';
 
-const { values: options } = parseArgs({ options: { port: { type: 'string', default: '4000' } } });
+const { values: options } = parseArgs({
+  options: { port: { type: 'string', default: '4000' }, opaque: { type: 'boolean', default: false } },
+});
 const issuer = `http://127.0.0.1:${options.port}`;
 const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
 const key = { ...privateKey.export({ format: 'jwk' }), alg: 'RS256', use: 'sig', kid: 'first' };
@@ -16,20 +19,33 @@ const provider = new Provider(issuer, {
   scopes: ['files', 'files:write'],
   pkce: { required: () => true },
   clientDefaults: { token_endpoint_auth_method: 'none', id_token_signed_response_alg: 'RS256' },
+  clients: [
+    {
+      client_id: 'gate',
+      client_secret: 's3cret',
+      token_endpoint_auth_method: 'client_secret_basic',
+      grant_types: ['client_credentials'],
+      redirect_uris: [],
+      response_types: [],
+    },
+  ],
   findAccount: (_context, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
   ttl: { AccessToken: 600, Grant: 600, Session: 600, Interaction: 600 },
   interactions: { url: (_context, interaction) => `/agree/${interaction.uid}` },
   features: {
     devInteractions: { enabled: false },
     registration: { enabled: true },
+    clientCredentials: { enabled: true },
+    introspection: { enabled: true, allowedPolicy: (_context, client) => client.clientId === 'gate' },
     resourceIndicators: {
       enabled: true,
       useGrantedResource: () => true,
       getResourceServerInfo: (_context, resource) => ({
         scope: 'files files:write',
         audience: resource,
-        accessTokenFormat: 'jwt',
-        jwt: { sign: { alg: 'RS256' } },
+        ...(options.opaque
+          ? { accessTokenFormat: 'opaque' }
+          : { accessTokenFormat: 'jwt', jwt: { sign: { alg: 'RS256' } } }),
       }),
     },
   },

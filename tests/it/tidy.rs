@@ -10,14 +10,28 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("protocol", &[]),
     ("lifecycle", &[]),
-    ("auth", &["domain", "lifecycle", "upstream"]),
+    ("auth", &["domain", "lifecycle", "telemetry", "upstream"]),
+    ("certificates", &["lifecycle", "telemetry"]),
     ("limits", &["domain"]),
     ("ports", &["domain"]),
     ("adapters", &["domain", "ports", "lifecycle"]),
     ("telemetry", &["domain", "ports"]),
-    ("upstream", &["domain", "protocol", "lifecycle"]),
+    ("upstream", &["certificates", "domain", "protocol", "lifecycle"]),
     ("hub", &["ports", "upstream", "protocol", "domain", "telemetry", "lifecycle", "limits"]),
-    ("edge", &["auth", "hub", "limits", "protocol", "domain", "lifecycle", "telemetry", "upstream"]),
+    (
+        "edge",
+        &[
+            "auth",
+            "certificates",
+            "hub",
+            "limits",
+            "protocol",
+            "domain",
+            "lifecycle",
+            "telemetry",
+            "upstream",
+        ],
+    ),
     ("config", &[]),
     ("cli", &["app", "config"]),
     ("demo", &["protocol", "lifecycle", "upstream"]),
@@ -26,6 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "adapters",
             "auth",
+            "certificates",
             "config",
             "demo",
             "domain",
@@ -49,10 +64,12 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["edge"]),
     ("proxy_header", &["edge"]),
     ("ipnet", &["config", "edge"]),
-    ("sha2", &["auth", "adapters"]),
+    ("sha2", &["auth", "adapters", "domain", "upstream"]),
+    ("humantime", &["ports"]),
     ("hmac", &["adapters"]),
     ("subtle", &["auth"]),
     ("jsonwebtoken", &["auth"]),
+    ("moka", &["auth"]),
     ("prometheus", &["telemetry"]),
     ("tracing_subscriber", &["telemetry", "config"]),
     ("clap", &["cli"]),
@@ -158,4 +175,40 @@ fn files_say_what_they_are_for_and_stay_short() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Documents that name the tests which show what they say.
+const EVIDENT: [&str; 3] = ["docs/security.md", "docs/failure-modes.md", ".github/SECURITY.md"];
+
+#[test]
+fn tests_that_documents_name_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut missing = Vec::new();
+    for document in EVIDENT {
+        let text = fs::read_to_string(root.join(document)).unwrap();
+        for name in text.split('`').skip(1).step_by(2) {
+            let mut parts = name.trim_end_matches('…').split("::");
+            let room = parts.next().unwrap_or_default();
+            let Some(file) =
+                parts.next().filter(|_| ["features", "cluster", "contract", "peers"].contains(&room))
+            else {
+                continue;
+            };
+            let folder = root.join("tests/it").join(room);
+            let found = [folder.join(format!("{file}.rs")), folder.join("mod.rs")].into_iter().any(|path| {
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                match parts.clone().last() {
+                    Some(test) => text.contains(&format!("fn {test}")),
+                    None => {
+                        path.ends_with(format!("{file}.rs")) && !text.is_empty()
+                            || text.contains(&format!("fn {file}"))
+                    }
+                }
+            });
+            if !found {
+                missing.push(format!("{document}: {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
 }

@@ -193,6 +193,7 @@ impl SessionState {
             }
             SessionPart::Subscribed(uri) => facts.subscriptions.push(uri),
             SessionPart::Unsubscribed(uri) => facts.subscriptions.retain(|known| known != &uri),
+            SessionPart::Carried(sealed) => _ = facts.carried.get_or_insert(sealed),
         }
         Updated::Now(Box::new(facts.clone()))
     }

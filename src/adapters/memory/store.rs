@@ -103,6 +103,7 @@ impl MemorySessionStore {
             upstream: None,
             log_level: None,
             subscriptions: Vec::new(),
+            carried: None,
         };
         let now_ms = self.clock.now_ms();
         let state = SessionState::new(session, now_ms);

@@ -39,6 +39,7 @@ fn new() -> SessionState {
         upstream: None,
         log_level: None,
         subscriptions: Vec::new(),
+        carried: None,
     };
     SessionState::new(session, 1)
 }

@@ -9,23 +9,41 @@ use std::time::Duration;
 use async_nats::{Client, Message, StatusCode, Subject, SubscribeError, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
-use tokio::sync::oneshot;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::{Notify, oneshot};
 
 use super::guard::{Guard, publish};
+use super::line::Line;
 use super::signature::{Purpose, Signature};
 use crate::ports::BusError;
+
+/// How long whoever is said to be away has for showing that it is not.
+const OBJECTION: Duration = Duration::from_millis(300);
+
+/// What keeps "nobody listens" from being believed. The server says it, and has no key, so that anybody may have.
+#[derive(Debug)]
+pub(super) enum Objection {
+    None,
+    /// The answer to the question, which is one that is answered at once.
+    Answer,
+    /// The answer to a ping on this subject; then the question's is waited for as before.
+    Pinged(String),
+}
 
 /// The asking end of one process.
 #[derive(Debug)]
 pub(super) struct Asking {
-    client: Client,
+    line: Line,
+    answers: Answers,
+    asked: AtomicU64,
+}
+
+/// Where answers come in, and who waits for them; a cheap handle.
+#[derive(Debug, Clone)]
+pub(super) struct Answers {
     guard: Guard,
     /// What the subjects of answers begin with.
-    inbox: String,
-    asked: AtomicU64,
+    inbox: Arc<str>,
     waiting: Arc<Waiting>,
-    _reads: DropGuard,
 }
 
 #[derive(Debug, Default)]
@@ -34,39 +52,27 @@ struct Waiting(Mutex<HashMap<u64, Waiter>>);
 #[derive(Debug)]
 struct Waiter {
     question: Option<Signature>,
-    absence: Absence,
-    answer: oneshot::Sender<Result<Bytes, BusError>>,
-}
-
-/// What to make of it when the server says that nobody listens. It has no key: anybody may have said it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Absence {
-    Believed,
-    PassedOver,
+    answer: oneshot::Sender<Bytes>,
+    /// Somebody says that nobody listens.
+    absent: Arc<Notify>,
 }
 
 impl Asking {
-    pub(super) async fn start(client: Client, guard: Guard) -> Result<Self, SubscribeError> {
-        let inbox = client.new_inbox();
-        let answers = client.subscribe(format!("{inbox}.*")).await?;
-        let (waiting, stop) = (Arc::<Waiting>::default(), CancellationToken::new());
-        let reading = read(answers, inbox.clone(), waiting.clone(), guard.clone());
-        #[expect(clippy::disallowed_methods, reason = "it ends when this is dropped")]
-        tokio::spawn(stop.clone().run_until_cancelled_owned(reading));
-        Ok(Self { client, guard, inbox, asked: AtomicU64::new(0), waiting, _reads: stop.drop_guard() })
+    pub(super) fn new(line: Line, answers: Answers) -> Self {
+        Self { line, answers, asked: AtomicU64::new(0) }
     }
 
-    /// Asks, and waits for the answer.
+    /// Asks, and waits for the answer, or until it is said that nobody listens and there is no objection.
     pub(super) async fn ask(
         &self,
         subject: String,
         payload: Bytes,
         patience: Duration,
-        absence: Absence,
+        objection: Objection,
     ) -> Result<Bytes, BusError> {
         let number = self.asked.fetch_add(1, Ordering::Relaxed);
-        let _seat = Seat { waiting: &self.waiting, number };
-        let asked = tokio::time::timeout(patience, self.ask_as(number, subject, payload, absence)).await;
+        let _seat = Seat { waiting: &self.answers.waiting, number };
+        let asked = tokio::time::timeout(patience, self.ask_as(number, subject, payload, objection)).await;
         asked.unwrap_or(Err(BusError::Unavailable))
     }
 
@@ -75,44 +81,80 @@ impl Asking {
         number: u64,
         subject: String,
         payload: Bytes,
-        absence: Absence,
+        objection: Objection,
     ) -> Result<Bytes, BusError> {
-        let question = self.guard.sign(Purpose::To(&subject), &payload);
+        let Answers { guard, inbox, waiting } = &self.answers;
+        let question = guard.sign(Purpose::To(&subject), &payload);
         let (answer, answered) = oneshot::channel();
-        self.waiting.lock().insert(number, Waiter { question: question.clone(), absence, answer });
-        let reply = Subject::from(format!("{}.{number}", self.inbox));
-        publish(&self.client, subject.into(), Some(reply), question.as_ref(), payload).await?;
-        answered.await.unwrap_or(Err(BusError::Unavailable))
+        let absent = Arc::<Notify>::default();
+        let waiter = Waiter { question: question.clone(), answer, absent: absent.clone() };
+        waiting.lock().insert(number, waiter);
+        let reply = Subject::from(format!("{inbox}.{number}"));
+        let client = self.line.client();
+        publish(&client, subject.into(), Some(reply), question.as_ref(), payload).await?;
+        tokio::select! {
+            biased;
+            answered = answered => answered.map_err(|_| BusError::Unavailable),
+            () = self.unopposed(&absent, objection) => Err(BusError::NoResponders),
+        }
+    }
+
+    async fn unopposed(&self, absent: &Notify, objection: Objection) {
+        absent.notified().await;
+        match objection {
+            Objection::None => {}
+            Objection::Answer => tokio::time::sleep(OBJECTION).await,
+            Objection::Pinged(subject) => loop {
+                let pinged = self.ask(subject.clone(), Bytes::new(), OBJECTION, Objection::Answer);
+                if Box::pin(pinged).await.is_err() {
+                    return;
+                }
+                absent.notified().await;
+            },
+        }
     }
 }
 
-/// Hands answers to whoever waits for them.
-async fn read(mut answers: Subscriber, inbox: String, waiting: Arc<Waiting>, guard: Guard) {
-    while let Some(message) = answers.next().await {
-        let number =
-            message.subject.strip_prefix(&*inbox).and_then(|rest| rest.strip_prefix('.')?.parse().ok());
-        let Some(waiter) = number.and_then(|number| waiting.answered(number, &message, &guard)) else {
-            continue;
-        };
-        let no_responders = message.status == Some(StatusCode::NO_RESPONDERS);
-        let answer = if no_responders { Err(BusError::NoResponders) } else { Ok(message.payload) };
-        // Nobody may wait any more.
-        let _ = waiter.answer.send(answer);
+impl Answers {
+    pub(super) fn to(inbox: String, guard: Guard) -> Self {
+        Self { guard, inbox: inbox.into(), waiting: Arc::default() }
+    }
+
+    pub(super) async fn subscribe(&self, client: &Client) -> Result<Subscriber, SubscribeError> {
+        client.subscribe(format!("{}.*", self.inbox)).await
+    }
+
+    /// Hands answers to whoever waits for them, until their client gives up: then nobody waits any more.
+    pub(super) async fn read(&self, mut subscribed: Subscriber) {
+        while let Some(message) = subscribed.next().await {
+            let rest = message.subject.strip_prefix(&*self.inbox).and_then(|rest| rest.strip_prefix('.'));
+            if let Some(number) = rest.and_then(|rest| rest.parse().ok()) {
+                self.hand_over(number, message);
+            }
+        }
+        self.waiting.lock().clear();
+    }
+
+    /// What answers something else is passed over.
+    fn hand_over(&self, number: u64, message: Message) {
+        let waiting = self.waiting.lock();
+        let Some(waiter) = waiting.get(&number) else { return };
+        if message.status == Some(StatusCode::NO_RESPONDERS) {
+            waiter.absent.notify_one();
+        } else {
+            let question = waiter.question.clone();
+            drop(waiting);
+            if self.guard.admit_answer(&message, question.as_ref())
+                && let Some(waiter) = self.waiting.lock().remove(&number)
+            {
+                // Nobody may wait any more.
+                let _ = waiter.answer.send(message.payload);
+            }
+        }
     }
 }
 
 impl Waiting {
-    /// Who waits for this, unless it answers something else.
-    fn answered(&self, number: u64, message: &Message, guard: &Guard) -> Option<Waiter> {
-        let (question, absence) =
-            self.lock().get(&number).map(|waiter| (waiter.question.clone(), waiter.absence))?;
-        let believed = match message.status {
-            Some(StatusCode::NO_RESPONDERS) => absence == Absence::Believed,
-            _ => guard.admit_answer(message, question.as_ref()),
-        };
-        if believed { self.lock().remove(&number) } else { None }
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Waiter>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,31 +4,32 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::connection::State;
-use async_nats::{Client, Subscriber};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::age::now_ms;
-use super::asking::{Absence, Asking};
+use super::asking::{Answers, Asking, Objection};
 use super::connect::{Config, ConnectError, connect};
+use super::doubt::Doubt;
+use super::ears::Ears;
 use super::guard::{Guard, publish};
+use super::line::{Keeper, Line};
 use super::post::{Post, Subjects};
 use super::relay::{decode_answer, encode_ask};
 use super::replays::Replays;
-use super::seldom::Seldom;
 use super::signature::Purpose;
 use super::wire::encode;
 use crate::domain::NodeId;
+use crate::lifecycle::Seldom;
 use crate::ports::{Bus, BusError, Inbox, Parcel, PortFuture, Refusals, RelayAnswer, RelayAsk};
-
-/// How long a node that is said to be away has for showing that it is not.
-const OBJECTION: Duration = Duration::from_millis(300);
 
 /// The bus over a NATS.
 #[derive(Debug)]
 pub struct NatsBus {
-    client: Client,
+    line: Line,
     guard: Guard,
     asking: Asking,
     /// By the node they were sent to: an inbox that is opened again remembers what the one before it had.
@@ -36,7 +37,9 @@ pub struct NatsBus {
     prefix: String,
     inbox_max: usize,
     timeout: Duration,
-    missed: watch::Sender<u64>,
+    /// Changes whenever messages may have been lost.
+    lost: watch::Sender<u64>,
+    _keeps: DropGuard,
 }
 
 impl NatsBus {
@@ -46,13 +49,22 @@ impl NatsBus {
     /// [`ConnectError`].
     pub async fn connect(config: &Config) -> Result<Self, ConnectError> {
         let guard = Guard::new(config.keys.as_ref()).ok_or(ConnectError::Key)?;
-        let (missed, _) = watch::channel(0);
-        let client = connect(config, missed.clone()).await?;
-        let asking = Asking::start(client.clone(), guard.clone()).await;
-        let asking = asking.map_err(|error| ConnectError::Unreachable(error.to_string()))?;
+        let (lost, _) = watch::channel(0);
+        let ears = Arc::new(Ears::new(lost.clone()));
+        let client = connect(config, ears.clone()).await?;
+        let answers = Answers::to(client.new_inbox(), guard.clone());
+        let subscribed = answers.subscribe(&client).await;
+        let subscribed = subscribed.map_err(|error| ConnectError::Unreachable(error.to_string()))?;
+        let (clients, line) = Line::new(client);
+        let asking = Asking::new(line.clone(), answers.clone());
+        let keeper = Keeper { config: config.clone(), ears, refusals: guard.refusals(), clients, answers };
+        let stop = CancellationToken::new();
+        #[expect(clippy::disallowed_methods, reason = "it ends when this is dropped")]
+        tokio::spawn(stop.clone().run_until_cancelled_owned(keeper.keep(subscribed)));
         let prefix = format!("{}.v1", config.prefix);
         let (inbox_max, timeout) = (config.inbox_max.max(1), config.timeout);
-        Ok(Self { client, guard, asking, replays: Mutex::default(), prefix, inbox_max, timeout, missed })
+        let (replays, _keeps) = (Mutex::default(), stop.drop_guard());
+        Ok(Self { line, guard, asking, replays, prefix, inbox_max, timeout, lost, _keeps })
     }
 
     fn inbox_of(&self, node: &NodeId) -> String {
@@ -71,42 +83,41 @@ impl NatsBus {
         format!("{}.all", self.prefix)
     }
 
-    /// While the client is away it would take the message and deliver it when it comes back.
-    fn connected(&self) -> Result<&Client, BusError> {
-        if self.client.connection_state() == State::Connected {
-            Ok(&self.client)
-        } else {
-            Err(BusError::Unavailable)
-        }
+    fn connected(&self) -> Result<Arc<Client>, BusError> {
+        connected(self.line.client())
     }
 
     async fn publish(&self, subject: String, parcel: &Parcel) -> Result<(), BusError> {
         let client = self.connected()?;
         let payload = encode(parcel, now_ms());
         let signature = self.guard.sign(Purpose::To(&subject), &payload);
-        let published = publish(client, subject.into(), None, signature.as_ref(), payload);
+        let published = publish(&client, subject.into(), None, signature.as_ref(), payload);
         // With a server that stands still the client's queue fills, and then it would wait.
         tokio::time::timeout(self.timeout, published).await.unwrap_or(Err(BusError::Unavailable))
     }
 
-    async fn subscribe(&self, subject: String) -> Result<Subscriber, BusError> {
-        self.connected()?.subscribe(subject).await.map_err(|_| BusError::Unavailable)
-    }
-
     async fn open_now(&self, node: &NodeId) -> Result<Inbox, BusError> {
         let subjects = Subjects {
-            direct: self.subscribe(self.inbox_of(node)).await?,
-            all: self.subscribe(self.to_all()).await?,
-            relays: self.subscribe(self.relays_of(node)).await?,
-            pings: self.subscribe(self.ping_of(node)).await?,
+            direct: self.inbox_of(node),
+            all: self.to_all(),
+            relays: self.relays_of(node),
+            pings: self.ping_of(node),
         };
+        let mut line = self.line.clone();
+        let client = connected(line.look())?;
+        let heard = subjects.subscribe(&client).await.map_err(|_| BusError::Unavailable)?;
         let (send, messages) = mpsc::channel(self.inbox_max);
         let (steps, relays) = mpsc::channel(self.inbox_max);
+        let (missed, told) = watch::channel(0);
         let post = Post {
             own: node.clone(),
             inbox: send,
             steps,
-            missed: self.missed.clone(),
+            missed,
+            lost: self.lost.subscribe(),
+            losses: Doubt::of_losses(),
+            refused: Doubt::of_refusals(),
+            subjects,
             guard: self.guard.clone(),
             replays: self.replays_of(node),
             timeout: self.timeout,
@@ -114,10 +125,10 @@ impl NatsBus {
             unread: Seldom::default(),
         };
         #[expect(clippy::disallowed_methods, reason = "it ends when its inbox is dropped")]
-        tokio::spawn(post.receive(subjects, self.client.clone()));
+        tokio::spawn(post.receive(heard, client, line));
         // The server does what a client says in order: once this comes back, the subscriptions stand.
         self.ping_now(node, self.timeout).await?;
-        Ok(Inbox { messages, relays, missed: self.missed.subscribe() })
+        Ok(Inbox { messages, relays, missed: told })
     }
 
     fn replays_of(&self, node: &NodeId) -> Arc<Replays> {
@@ -126,7 +137,7 @@ impl NatsBus {
     }
 
     async fn ping_now(&self, node: &NodeId, patience: Duration) -> Result<(), BusError> {
-        self.ask(self.ping_of(node), Bytes::new(), patience).await.map(|_| ())
+        self.ask(self.ping_of(node), Bytes::new(), patience, Objection::Answer).await.map(|_| ())
     }
 
     async fn relay_now(
@@ -135,24 +146,28 @@ impl NatsBus {
         ask: &RelayAsk,
         patience: Duration,
     ) -> Result<RelayAnswer, BusError> {
-        let answer = match self.ask(self.relays_of(node), encode_ask(ask), patience).await {
-            // From it follows that the step was not taken, and may be taken elsewhere.
-            Err(BusError::NoResponders) if self.objects(node).await => Err(BusError::Unavailable),
-            other => other,
-        }?;
+        let objection = Objection::Pinged(self.ping_of(node));
+        let answer = self.ask(self.relays_of(node), encode_ask(ask), patience, objection).await?;
         if answer.is_empty() { Err(BusError::Unavailable) } else { Ok(decode_answer(&answer)) }
     }
 
-    /// Whether a node shows that it is there, whatever the server says, or somebody in its name.
-    async fn objects(&self, node: &NodeId) -> bool {
-        let ping = || self.asking.ask(self.ping_of(node), Bytes::new(), OBJECTION, Absence::PassedOver);
-        self.guard.asks_for_signatures() && ping().await.is_ok()
-    }
-
-    async fn ask(&self, subject: String, payload: Bytes, patience: Duration) -> Result<Bytes, BusError> {
+    async fn ask(
+        &self,
+        subject: String,
+        payload: Bytes,
+        patience: Duration,
+        objection: Objection,
+    ) -> Result<Bytes, BusError> {
         self.connected()?;
-        self.asking.ask(subject, payload, patience, Absence::Believed).await
+        // Elsewhere anybody could answer as well.
+        let objection = if self.guard.asks_for_signatures() { objection } else { Objection::None };
+        self.asking.ask(subject, payload, patience, objection).await
     }
+}
+
+/// While the client is away it would take the message and deliver it when it comes back.
+fn connected(client: Arc<Client>) -> Result<Arc<Client>, BusError> {
+    if client.connection_state() == State::Connected { Ok(client) } else { Err(BusError::Unavailable) }
 }
 
 impl Bus for NatsBus {

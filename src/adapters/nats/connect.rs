@@ -6,12 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions};
 use percent_encoding::percent_decode_str;
-use tokio::sync::watch;
 use url::Url;
 
-use super::seldom::Seldom;
+use super::ears::Ears;
 use super::signature::Keys;
 
 /// An event that travels whole must fit, with its head and some room.
@@ -83,14 +82,9 @@ impl ConnectError {
     }
 }
 
-/// A client that comes back by itself; `missed` changes whenever messages may have been lost.
-pub(super) async fn connect(config: &Config, missed: watch::Sender<u64>) -> Result<Client, ConnectError> {
-    let mut url = Url::parse(&config.url).map_err(|error| ConnectError::Url(error.to_string()))?;
-    let options = with_credentials(options(config, missed), config, &url).await?;
-    // What it leaves in the URL, the client would print.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    let client = options.connect(url.as_str()).await.map_err(|error| refused(&error))?;
+/// A client that comes back by itself, and tells the ears what it goes through.
+pub(super) async fn connect(config: &Config, ears: Arc<Ears>) -> Result<Client, ConnectError> {
+    let client = client(config, options(config, ears)).await?;
     let server = client.server_info();
     if !server.headers {
         return Err(ConnectError::Headers(format!("it is {}, without them", server.version)));
@@ -101,8 +95,22 @@ pub(super) async fn connect(config: &Config, missed: watch::Sender<u64>) -> Resu
     Ok(client)
 }
 
-fn options(config: &Config, missed: watch::Sender<u64>) -> ConnectOptions {
-    let ears = Arc::new(Ears { missed, slow: Seldom::default(), away: Seldom::default() });
+/// The same in the place of one that gave up: connects by itself as soon as it can, as that one would have.
+pub(super) async fn replace(config: &Config, ears: Arc<Ears>) -> Result<Client, ConnectError> {
+    client(config, options(config, ears).retry_on_initial_connect()).await
+}
+
+async fn client(config: &Config, options: ConnectOptions) -> Result<Client, ConnectError> {
+    let mut url = Url::parse(&config.url).map_err(|error| ConnectError::Url(error.to_string()))?;
+    let options = with_credentials(options, config, &url).await?;
+    // What it leaves in the URL, the client would print.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    options.connect(url.as_str()).await.map_err(|error| refused(&error))
+}
+
+fn options(config: &Config, ears: Arc<Ears>) -> ConnectOptions {
+    let paced = ears.clone();
     let options = ConnectOptions::new()
         .name("holdfast")
         .connection_timeout(config.timeout)
@@ -110,10 +118,7 @@ fn options(config: &Config, missed: watch::Sender<u64>) -> ConnectOptions {
         // The default is a minute: silence would prove nothing for long.
         .ping_interval(Duration::from_secs(5))
         .subscription_capacity(config.inbox_max.max(1))
-        .reconnect_delay_callback(|attempts| {
-            let base = Duration::from_millis(50) * 2_u32.saturating_pow(attempts.min(5) as u32);
-            base.min(Duration::from_secs(1)).mul_f64(0.5 + fastrand::f64() / 2.0)
-        })
+        .reconnect_delay_callback(move |attempt| paced.pace.pause(attempt))
         .event_callback(move |event| {
             let ears = ears.clone();
             async move { ears.hear(&event) }
@@ -183,67 +188,4 @@ fn of_tls(error: &async_nats::ConnectError) -> bool {
         };
     }
     false
-}
-
-/// What the client tells of itself.
-#[derive(Debug)]
-struct Ears {
-    missed: watch::Sender<u64>,
-    slow: Seldom,
-    away: Seldom,
-}
-
-impl Ears {
-    fn hear(&self, event: &Event) {
-        match event {
-            Event::Connected => {
-                tracing::info!("connected to NATS");
-                self.missed.send_modify(|missed| *missed += 1);
-            }
-            Event::Disconnected => tracing::warn!("NATS is away; coming back"),
-            // One such event for each message that was dropped.
-            Event::SlowConsumer(_) => {
-                self.missed.send_modify(|missed| *missed += 1);
-                if let Some(unsaid) = self.slow.again() {
-                    tracing::warn!(unsaid, "messages between nodes come faster than they are read");
-                }
-            }
-            Event::LameDuckMode => {
-                tracing::info!("the NATS server is about to end; another one is looked for");
-            }
-            Event::Draining | Event::Closed => {}
-            Event::ServerError(error) => {
-                if let Some(unsaid) = self.away.again() {
-                    tracing::warn!(%error, unsaid, "NATS complains");
-                }
-            }
-            // One for each attempt to come back.
-            Event::ClientError(error) => {
-                if let Some(unsaid) = self.away.again() {
-                    tracing::warn!(%error, unsaid, "NATS can't be reached");
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use async_nats::ServerError;
-
-    use super::*;
-
-    #[test]
-    fn what_may_have_lost_messages_counts_as_missed() {
-        let (missed, heard) = watch::channel(0);
-        let ears = Ears { missed, slow: Seldom::default(), away: Seldom::default() };
-        for event in [Event::Connected, Event::SlowConsumer(1), Event::SlowConsumer(1)] {
-            ears.hear(&event);
-        }
-        assert_eq!(*heard.borrow(), 3);
-        for event in [Event::Disconnected, Event::ServerError(ServerError::AuthorizationViolation)] {
-            ears.hear(&event);
-        }
-        assert_eq!(*heard.borrow(), 3, "the coming back counts");
-    }
 }

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::age::now_ms;
 use super::replays::{Replays, Way};
-use super::seldom::Seldom;
 use super::signature::{Keyring, Keys, Purpose, Signature};
+use crate::lifecycle::Seldom;
 use crate::ports::{BusError, Refusal, Refusals};
 
 /// In a header, so that a version that knows no signatures reads the message all the same.
@@ -81,7 +81,7 @@ impl Guard {
             if !signature.is_of(now) {
                 return Err(Refusal::Stale);
             }
-            if replays.is_new(way, &signature, now) { Ok(Some(signature)) } else { Err(Refusal::Replayed) }
+            replays.note(way, &signature, now).map(|()| Some(signature))
         });
         signature.inspect_err(|refusal| self.refused(message, *refusal))
     }
@@ -177,7 +177,7 @@ mod tests {
             assert_eq!(admit(&signed_at(strange)), Err(Refusal::Stale));
         }
         let counts = Refusal::ALL.map(|refusal| guard.refusals().of(refusal));
-        assert_eq!(counts, [0, 0, 0, 4, 2]);
+        assert_eq!(counts, [0, 0, 0, 4, 2, 0]);
     }
 
     #[test]

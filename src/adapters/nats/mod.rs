@@ -6,11 +6,13 @@ mod asking;
 mod bus;
 mod connect;
 mod doubt;
+mod ears;
 mod guard;
+mod line;
+mod pace;
 mod post;
 mod relay;
 mod replays;
-mod seldom;
 mod signature;
 mod wire;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, Message, Subject, Subscriber};
+use async_nats::{Client, Message, Subject, SubscribeError, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -13,20 +13,32 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::age::{STALE_MS, now_ms};
 use super::doubt::Doubt;
 use super::guard::{Guard, publish};
+use super::line::Line;
 use super::relay::{decode_ask, encode_answer};
 use super::replays::{Replays, Way};
-use super::seldom::Seldom;
 use super::signature::{Purpose, Signature};
 use super::wire::decode;
 use crate::domain::NodeId;
+use crate::lifecycle::Seldom;
 use crate::ports::{Lane, Parcel, Refusal, RelayAnswer, RelayRefusal, Relayed};
 
-/// What a node listens to.
-pub(super) struct Subjects {
-    pub direct: Subscriber,
-    pub all: Subscriber,
-    pub relays: Subscriber,
-    pub pings: Subscriber,
+/// What a node listens to: the subjects, or what is subscribed to them.
+pub(super) struct Subjects<T> {
+    pub direct: T,
+    pub all: T,
+    pub relays: T,
+    pub pings: T,
+}
+
+impl Subjects<String> {
+    pub(super) async fn subscribe(&self, client: &Client) -> Result<Subjects<Subscriber>, SubscribeError> {
+        Ok(Subjects {
+            direct: client.subscribe(self.direct.clone()).await?,
+            all: client.subscribe(self.all.clone()).await?,
+            relays: client.subscribe(self.relays.clone()).await?,
+            pings: client.subscribe(self.pings.clone()).await?,
+        })
+    }
 }
 
 /// An answer that is awaited, where it goes, and the question. A step that is dropped has an empty one: the
@@ -39,6 +51,11 @@ pub(super) struct Post {
     pub inbox: mpsc::Sender<Parcel>,
     pub steps: mpsc::Sender<Relayed>,
     pub missed: watch::Sender<u64>,
+    /// Changes whenever the client may have lost messages.
+    pub lost: watch::Receiver<u64>,
+    pub losses: Doubt,
+    pub refused: Doubt,
+    pub subjects: Subjects<String>,
     pub guard: Guard,
     pub replays: Arc<Replays>,
     pub timeout: Duration,
@@ -50,18 +67,48 @@ pub(super) struct Post {
 const INBOXES: &str = "_INBOX.";
 
 impl Post {
-    /// Until the inbox is dropped, or the client is.
-    pub(super) async fn receive(self, subjects: Subjects, client: Client) {
-        let Subjects { mut direct, mut all, mut relays, mut pings } = subjects;
+    /// Until the inbox is dropped, or the client is and there will be no other.
+    pub(super) async fn receive(
+        mut self,
+        mut heard: Subjects<Subscriber>,
+        mut client: Arc<Client>,
+        mut line: Line,
+    ) {
         let mut answering = FuturesUnordered::new();
-        let mut doubt = Doubt::default();
+        loop {
+            self.listen(heard, &client, &mut answering).await;
+            // One that gave up as well is replaced in its turn.
+            heard = loop {
+                let changed = tokio::select! {
+                    changed = line.changed() => changed,
+                    () = self.inbox.closed() => false,
+                };
+                if !changed {
+                    return;
+                }
+                client = line.look();
+                if let Ok(heard) = self.subjects.subscribe(&client).await {
+                    break heard;
+                }
+            };
+        }
+    }
+
+    /// Until the inbox is dropped, or the client gives up.
+    async fn listen(
+        &mut self,
+        heard: Subjects<Subscriber>,
+        client: &Client,
+        answering: &mut FuturesUnordered<Answering>,
+    ) {
+        let Subjects { mut direct, mut all, mut relays, mut pings } = heard;
         loop {
             let (message, lane) = tokio::select! {
                 message = direct.next() => (message, Lane::Direct),
                 message = all.next() => (message, Lane::All),
                 Some(ping) = pings.next() => {
                     if let (Ok(question), Some(reply)) = (self.admit(&ping, Way::Pings), ping.reply) {
-                        self.say(&client, reply, question.as_ref(), Bytes::new()).await;
+                        self.say(client, reply, question.as_ref(), Bytes::new()).await;
                     }
                     continue;
                 }
@@ -72,13 +119,19 @@ impl Post {
                 Some(answered) = answering.next() => {
                     let (reply, question, answer) = answered;
                     let answer = answer.map_or_else(Bytes::new, |answer| encode_answer(&answer));
-                    self.say(&client, reply, question.as_ref(), answer).await;
+                    self.say(client, reply, question.as_ref(), answer).await;
                     continue;
                 }
-                () = doubt.ripens() => {
-                    if doubt.arises() {
-                        self.lost();
-                    }
+                () = self.refused.ripens() => {
+                    self.refuse();
+                    continue;
+                }
+                () = self.losses.ripens() => {
+                    self.lose();
+                    continue;
+                }
+                Ok(()) = self.lost.changed() => {
+                    self.lose();
                     continue;
                 }
                 () = self.inbox.closed() => return,
@@ -88,8 +141,7 @@ impl Post {
                 Ok(_) => self.take(&message, lane),
                 // What was here before is not missing.
                 Err(Refusal::Replayed) => {}
-                Err(_) if doubt.arises() => self.lost(),
-                Err(_) => {}
+                Err(_) => self.refuse(),
             }
         }
     }
@@ -126,11 +178,11 @@ impl Post {
         Some(Box::pin(async move { (reply, question, answered.await.ok()) }))
     }
 
-    fn take(&self, message: &Message, lane: Lane) {
+    fn take(&mut self, message: &Message, lane: Lane) {
         let (parcel, at) = match decode(&message.payload) {
             Ok(read) => read,
             Err(error) => {
-                self.lost();
+                self.lose();
                 if let Some(unsaid) = self.unread.again() {
                     tracing::warn!(subject = %message.subject, %error, unsaid, "a message between nodes can't be read");
                 }
@@ -141,7 +193,7 @@ impl Post {
             return;
         }
         if now_ms().saturating_sub(at) > STALE_MS {
-            self.lost();
+            self.lose();
             if let Some(unsaid) = self.late.again() {
                 tracing::warn!(
                     from = %parcel.from,
@@ -152,11 +204,21 @@ impl Post {
             return;
         }
         if self.inbox.try_send(parcel).is_err() {
-            self.lost();
+            self.lose();
         }
     }
 
-    fn lost(&self) {
-        self.missed.send_modify(|missed| *missed += 1);
+    /// Something was refused that may have been a node's.
+    fn refuse(&mut self) {
+        if self.refused.arises() {
+            self.missed.send_modify(|missed| *missed += 1);
+        }
+    }
+
+    /// Something may have been lost.
+    fn lose(&mut self) {
+        if self.losses.arises() {
+            self.missed.send_modify(|missed| *missed += 1);
+        }
     }
 }

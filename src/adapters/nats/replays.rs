@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::age::STALE_MS;
 use super::signature::Signature;
-use crate::ports::Lane;
+use crate::ports::{Lane, Refusal};
 
 /// By how much a message may be overtaken. Tasks of one node that send at the same moment overtake each other
 /// by a few; one that is held up for long between its number and the client's queue, by some thousands.
@@ -45,8 +45,8 @@ struct Sender {
 }
 
 impl Replays {
-    /// Notes a message that is of now; false if it was noted before, or is too far behind to tell.
-    pub(super) fn is_new(&self, way: Way, signature: &Signature, now: u64) -> bool {
+    /// Notes a message that is of now, unless it was noted before, or is too far behind to tell.
+    pub(super) fn note(&self, way: Way, signature: &Signature, now: u64) -> Result<(), Refusal> {
         let mut senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (way, signature.sender);
         if !senders.contains_key(&key) {
@@ -54,7 +54,7 @@ impl Replays {
         }
         let sender = senders.entry(key).or_insert_with(|| Sender { window: Window::new(), at: 0 });
         sender.at = sender.at.max(signature.at);
-        sender.window.is_new(signature.number)
+        sender.window.note(signature.number)
     }
 }
 
@@ -71,9 +71,9 @@ impl Window {
         Self { top: 0, seen: vec![0; (WINDOW / WORD) as usize].into() }
     }
 
-    fn is_new(&mut self, number: u64) -> bool {
+    fn note(&mut self, number: u64) -> Result<(), Refusal> {
         if number == 0 || self.top.saturating_sub(number) >= WINDOW {
-            return false;
+            return Err(Refusal::Overtaken);
         }
         // What takes the place of a number that left the window has not been seen.
         for passed in self.top.max(number.saturating_sub(WINDOW))..number {
@@ -83,7 +83,7 @@ impl Window {
         let word = self.word(number);
         let new = *word & bit(number) == 0;
         *word |= bit(number);
-        new
+        if new { Ok(()) } else { Err(Refusal::Replayed) }
     }
 
     fn word(&mut self, number: u64) -> &mut u64 {
@@ -121,18 +121,24 @@ mod tests {
             let (mut window, mut seen, mut top) = (Window::new(), BTreeSet::new(), 0);
             for number in numbers {
                 let in_window = number > top || top - number < WINDOW;
-                prop_assert_eq!(window.is_new(number), in_window && seen.insert(number), "{}", number);
+                let expected = match in_window {
+                    false => Err(Refusal::Overtaken),
+                    true if seen.insert(number) => Ok(()),
+                    true => Err(Refusal::Replayed),
+                };
+                prop_assert_eq!(window.note(number), expected, "{}", number);
                 top = top.max(number);
             }
         }
     }
 
     #[test]
-    fn what_was_overtaken_is_taken_once_and_what_is_far_behind_never() {
+    fn what_was_overtaken_is_taken_once_and_what_is_far_behind_never_though_it_may_be_new() {
         let replays = Replays::default();
-        let is_new = |number| replays.is_new(Way::Direct, &message(1, number, 1_000_000), 1_000_000);
-        assert!(is_new(WINDOW + 10) && is_new(11) && !is_new(10) && is_new(WINDOW + 9));
-        assert!(!is_new(WINDOW + 10) && !is_new(11) && !is_new(WINDOW + 9) && !is_new(0));
+        let note = |number| replays.note(Way::Direct, &message(1, number, 1_000_000), 1_000_000);
+        let (replayed, overtaken) = (Err(Refusal::Replayed), Err(Refusal::Overtaken));
+        assert_eq!([WINDOW + 10, 11, 10, WINDOW + 9].map(note), [Ok(()), Ok(()), overtaken, Ok(())]);
+        assert_eq!([WINDOW + 10, 11, WINDOW + 9, 0].map(note), [replayed, replayed, replayed, overtaken]);
     }
 
     #[test]
@@ -140,15 +146,16 @@ mod tests {
         let replays = Replays::default();
         let at = 1_000_000;
         for (sender, way) in [(1, Way::Direct), (1, Way::All), (2, Way::Direct)] {
-            assert!(replays.is_new(way, &message(sender, 1, at), at));
-            assert!(!replays.is_new(way, &message(sender, 1, at), at));
+            assert_eq!(replays.note(way, &message(sender, 1, at), at), Ok(()));
+            assert_eq!(replays.note(way, &message(sender, 1, at), at), Err(Refusal::Replayed));
         }
         // The latest one counts, even of a clock that is ahead.
-        assert!(replays.is_new(Way::Direct, &message(1, 2, at + STALE_MS), at));
+        assert_eq!(replays.note(Way::Direct, &message(1, 2, at + STALE_MS), at), Ok(()));
         let later = at + 2 * STALE_MS;
-        assert!(replays.is_new(Way::Direct, &message(3, 1, later), later));
+        assert_eq!(replays.note(Way::Direct, &message(3, 1, later), later), Ok(()));
         let left: Vec<_> = replays.0.lock().unwrap().keys().map(|(_, sender)| sender[0]).collect();
         assert_eq!(left.iter().collect::<BTreeSet<_>>(), BTreeSet::from([&1, &3]));
-        assert!(!replays.is_new(Way::Direct, &message(1, 1, at + STALE_MS), later));
+        let again = replays.note(Way::Direct, &message(1, 1, at + STALE_MS), later);
+        assert_eq!(again, Err(Refusal::Replayed));
     }
 }

@@ -117,6 +117,7 @@ impl Parts {
             upstream: None,
             log_level: None,
             subscriptions: Vec::new(),
+            carried: None,
         };
         while !fields.is_empty() {
             match &*fields.text()? {
@@ -137,6 +138,7 @@ impl Parts {
                     session.upstream = Some(json::<StoredUpstream>(&fields.text()?)?.try_into()?);
                 }
                 "level" => session.log_level = Some(fields.text()?),
+                "carried" => session.carried = Some(fields.text()?),
                 "subscriptions" => session.subscriptions = fields.list()?.rest(Self::text)?,
                 _ => {
                     fields.bytes()?;

@@ -49,6 +49,7 @@ impl RedisSessionStore {
                 ("subscribed", uri, self.steps.bounds.subscriptions_per_session_max.to_string())
             }
             SessionPart::Unsubscribed(uri) => ("unsubscribed", uri, String::new()),
+            SessionPart::Carried(sealed) => ("carried", sealed, String::new()),
         };
         let arguments = vec![text(what), text(&value), text(&more)];
         let answer = self.steps.on_session(&self.steps.scripts.update, id, None, arguments).await?;

@@ -4,15 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use url::{Host, Url};
-
-use super::cluster;
+use super::issuer::issuer;
 use super::{DAY, HOUR, MINUTE, SHORTEST, ZERO, seconds};
 use crate::config::reader::Section;
 use crate::config::secret::Secret;
-use crate::config::settings::{
-    AccessConfig, AuthConfig, AuthMode, Config, IssuerConfig, KeysFrom, TokenConfig,
-};
+use crate::config::settings::{AccessConfig, AuthConfig, AuthMode, Config, TokenConfig};
 use crate::config::units::Reason;
 
 pub(super) const AUTH: &str = "Who may call. Each caller is a principal: a session belongs to the one that opened it, and to anybody else looks as if it did not exist.";
@@ -21,16 +17,9 @@ const TOKENS: &str = "Static tokens, each under the name of who holds it. `holdf
 
 const ISSUERS: &str = "Who issues tokens (JWT, RFC 7519) that are taken, each under a name of its own, by which \
     its principals are told apart from those of others. What an issuer's keys are is said by one of `secret`, \
-    `keys_file` and `keys_url`, or else found at its metadata (RFC 8414, OpenID Connect Discovery).";
-
-/// What each hash needs of a secret, in bytes (RFC 7518, section 3.2).
-const SECRETS: [(&str, usize); 3] = [("HS256", 32), ("HS384", 48), ("HS512", 64)];
-
-/// By their names in RFC 7518, section 3.1.
-const ALGORITHMS: [&str; 12] = [
-    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384",
-    "EdDSA",
-];
+    `keys_file` and `keys_url`, or else found at its metadata (RFC 8414, OpenID Connect Discovery). With \
+    `introspection_url` it is asked about tokens that are no JWT (RFC 7662), and about its JWTs, too, unless one of \
+    the three says what they are verified with.";
 
 const TTLS: RangeInclusive<Duration> = seconds(10)..=DAY;
 
@@ -75,13 +64,41 @@ pub(super) fn auth(s: &mut Section<'_, '_>) -> AuthConfig {
             SHORTEST..=MINUTE,
             "For one answer of an issuer. A request that waits for keys waits no longer either.",
         ),
+        introspection_ttl: s.duration(
+            "introspection_ttl",
+            seconds(30),
+            ZERO..=HOUR,
+            "For how long an issuer's word about a token is taken before it is asked again, and never beyond the \
+             token's end: a token that is revoked is good for so long at most. That a token is not active is \
+             remembered for 5 s at most.",
+        ),
+        introspections_max: s.count(
+            "introspections_max",
+            32,
+            1..=10_000,
+            "Tokens that one issuer is asked about at the same time. Others wait, for `auth.timeout` in all, and \
+             are then answered with 503.",
+        ),
+        tokens_remembered_max: s.count(
+            "tokens_remembered_max",
+            10_000,
+            0..=10_000_000,
+            "Tokens of issuers that are remembered, by a hash, so that they are not verified or asked about at \
+             every request. Those that come often stay.",
+        ),
         tokens: s.map("tokens", TOKENS, |_, s| Some(token(s))),
         issuers: s.map("issuers", ISSUERS, |_, s| issuer(s)),
     }
 }
 
 fn token(s: &mut Section<'_, '_>) -> TokenConfig {
-    let sha256 = s.required_secret(
+    let sha256 = sha256(s);
+    let scopes = scopes(s, "What it allows, where a server or a tool asks for scopes.");
+    TokenConfig { sha256, scopes }
+}
+
+pub(super) fn sha256(s: &mut Section<'_, '_>) -> Option<Secret> {
+    s.required_secret(
         "sha256",
         "64 hexadecimal digits",
         |text| match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -89,115 +106,7 @@ fn token(s: &mut Section<'_, '_>) -> TokenConfig {
             false => Err(Reason::Borrowed("is no SHA-256")),
         },
         "The SHA-256 of the token, which itself is written nowhere.",
-    );
-    let scopes = scopes(s, "What it allows, where a server or a tool asks for scopes.");
-    TokenConfig { sha256, scopes }
-}
-
-fn issuer(s: &mut Section<'_, '_>) -> Option<IssuerConfig> {
-    let issuer = s.optional_text(
-        "issuer",
-        "must be given",
-        "a URL without a query, or a name",
-        address_or_name,
-        "The `iss` of its tokens, to the letter. As a URL, it is what clients are told to log in at.",
-    );
-    if !s.was_given("issuer") {
-        s.missing("issuer");
-    }
-    let secret = s.checked_secret(
-        "secret",
-        "32 bytes or more; for HS384 48, for HS512 64",
-        |text| if text.len() < SECRETS[0].1 { Err("is shorter".into()) } else { Ok(()) },
-        "What HS256, HS384 and HS512 are verified with. Whoever knows it can be anybody.",
-    );
-    let keys_file = "A file with its public keys: a JWK set, or PEM. Read again every `auth.keys_ttl`.";
-    let file = cluster::file(s, "keys_file", keys_file);
-    let url = s.url("keys_url", "Where its JWK set is (`jwks_uri`). `https://`, but for this machine.");
-    let algorithms = s.list(
-        "algorithms",
-        "what its keys are fit for",
-        "`HS256` to `HS512`, `RS256` to `RS512`, `PS256` to `PS512`, `ES256`, `ES384`, `EdDSA`",
-        |text| match ALGORITHMS.contains(&text) {
-            true => Ok(text.to_owned()),
-            false => Err(Reason::Borrowed("is no signature algorithm that is supported")),
-        },
-        "Which signature algorithms are taken. What a token says of itself is never enough.",
-    );
-    let audiences = s.list(
-        "audiences",
-        "the addresses of what is called, below `public_url`",
-        "URLs without a query, or names",
-        address_or_name,
-        "Of which a token's `aud` has to name one, whatever it is used for.",
-    );
-    let subject_claim = s.text(
-        "subject_claim",
-        "sub",
-        "the name of a claim that says who",
-        |text| match text {
-            "iss" | "aud" | "scope" | "scp" => Err("says something else".into()),
-            _ => address_or_name(text),
-        },
-        "The claim that says who a token is of. Another than `sub` must be as unique, and never given anew.",
-    );
-    let given = [secret.is_some(), file.is_some(), url.is_some()];
-    if given.into_iter().filter(|given| *given).count() > 1 {
-        s.fault(
-            &["keys_url", "keys_file", "secret"],
-            "only one of secret, keys_file and keys_url can be used",
-        );
-    }
-    if url.as_ref().is_some_and(|url| !is_safe(url)) {
-        s.fault(&["keys_url"], "whoever is on the way could put keys of their own there: use https://");
-    }
-    // One that is at fault was meant all the same.
-    let discovered = !["secret", "keys_file", "keys_url"].iter().any(|key| s.was_given(key));
-    let address = issuer.as_deref().and_then(|issuer| Url::parse(issuer).ok());
-    if discovered && issuer.is_some() && !address.as_ref().is_some_and(is_safe) {
-        let why =
-            "its keys can't be found there, as it is no https:// URL: give keys_url, keys_file or secret";
-        s.fault(&["issuer"], why);
-    } else if address.is_some_and(|url| url.scheme() == "http" && !is_safe(&url)) {
-        s.fault(&["issuer"], "clients would be sent there to log in without encryption: use https://");
-    }
-    check_algorithms(s, secret.as_ref(), &algorithms);
-    let keys = match (secret, file, url) {
-        (Some(secret), ..) => KeysFrom::Secret(secret),
-        (None, Some(file), _) => KeysFrom::File(file),
-        (None, None, Some(url)) => KeysFrom::Url(url),
-        (None, None, None) => KeysFrom::Metadata,
-    };
-    Some(IssuerConfig { issuer: issuer?, keys, algorithms, audiences, subject_claim })
-}
-
-fn check_algorithms(s: &mut Section<'_, '_>, secret: Option<&Secret>, algorithms: &[String]) {
-    for algorithm in algorithms {
-        let needed = SECRETS.iter().find(|(name, _)| name == algorithm).map(|(_, bytes)| *bytes);
-        match (needed, secret) {
-            (Some(_), None) if !s.was_given("secret") => {
-                s.fault(&["algorithms"], format!("{algorithm} needs a secret, and there is none"));
-            }
-            (None, Some(_)) => {
-                s.fault(&["algorithms"], format!("{algorithm} needs public keys, and not a secret"))
-            }
-            (Some(bytes), Some(secret)) if secret.reveal().len() < bytes => {
-                s.fault(&["secret"], format!("it is shorter than the {bytes} bytes that {algorithm} needs"));
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Encrypted, or on this machine.
-fn is_safe(url: &Url) -> bool {
-    let loopback = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    url.scheme() == "https" || (url.scheme() == "http" && loopback)
+    )
 }
 
 pub(super) fn access(s: &mut Section<'_, '_>) -> AccessConfig {
@@ -230,7 +139,7 @@ fn tool_rule(text: &str) -> Result<(), Reason> {
 }
 
 /// What may stand for an issuer, an audience, or a claim.
-fn address_or_name(text: &str) -> Result<String, Reason> {
+pub(super) fn address_or_name(text: &str) -> Result<String, Reason> {
     let allowed = |byte: u8| byte.is_ascii_graphic() && !b"\"\\<>=?#".contains(&byte);
     match !text.is_empty() && text.bytes().all(allowed) {
         true => Ok(text.to_owned()),
@@ -244,7 +153,8 @@ fn scopes(s: &mut Section<'_, '_>, doc: &'static str) -> Vec<String> {
 }
 
 /// RFC 6749, section 3.3; there `=` is allowed, and nobody uses it.
-fn is_scope(text: &str) -> bool {
+#[must_use]
+pub fn is_scope(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\=".contains(&byte))
 }
 
@@ -301,13 +211,13 @@ pub(super) fn check(s: &mut Section<'_, '_>, config: &Config) {
             );
         }
     }
+    let clients = auth.tokens.iter().map(|(name, token)| ("auth", name, &token.sha256));
+    let operators = config.admin.tokens.iter().map(|(name, sha256)| ("admin", name, sha256));
     same(
         s,
-        auth.tokens.iter().filter_map(|(name, token)| {
-            token
-                .sha256
-                .as_ref()
-                .map(|digest| (format!("auth.tokens.{name}.sha256"), digest.reveal().to_lowercase()))
+        clients.chain(operators).filter_map(|(room, name, sha256)| {
+            let digest = sha256.as_ref()?.reveal().to_lowercase();
+            Some((format!("{room}.tokens.{name}.sha256"), digest))
         }),
         "is the same token as that of",
     );
@@ -317,6 +227,14 @@ pub(super) fn check(s: &mut Section<'_, '_>, config: &Config) {
             .iter()
             .map(|(name, issuer)| (format!("auth.issuers.{name}.issuer"), issuer.issuer.clone())),
         "is the same as",
+    );
+    same(
+        s,
+        auth.issuers.iter().filter_map(|(name, issuer)| {
+            let introspection = issuer.introspection.as_ref()?;
+            Some((format!("auth.issuers.{name}.introspection_url"), introspection.token_prefix.clone()))
+        }),
+        "its tokens would begin like those of another: give token_prefix, as they can't be told from those of",
     );
 }
 

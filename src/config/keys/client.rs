@@ -2,17 +2,23 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SHORTEST, proxies, seconds, tls};
+use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SHORTEST, auth, proxies, seconds, tls};
 use crate::config::reader::Section;
 use crate::config::settings::{AdminConfig, AllowedHosts, AllowedOrigins, HttpConfig, StreamsConfig};
 use crate::config::web;
 
-pub(super) const ADMIN: &str = "Probes and metrics, on a port of their own that clients never see.";
+pub(super) const ADMIN: &str =
+    "Probes, metrics and the admin API, on a port of their own that clients never see.";
+
+const OPERATORS: &str = "Who may use the admin API, each under a name of their own. `holdfast token --admin NAME` makes \
+    a token. With some, every request to `/api` needs one, as `Authorization: Bearer TOKEN`, and any machine that \
+    reaches `admin.listen` may send it. Without any, the API is there if `admin.listen` is a loopback address, for \
+    whoever is on this machine.";
 
 pub(super) fn admin(s: &mut Section<'_, '_>) -> AdminConfig {
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 4445));
-    let doc = "Where `/livez`, `/readyz` and `/metrics` are. Nobody has to log in here, so an address that \
-               other machines can reach needs `admin.expose` as well.";
+    let doc = "Where `/livez`, `/readyz` and `/metrics` are, for which nobody has to log in, so that an address \
+               that other machines can reach needs `admin.expose` as well; and the admin API at `/api`.";
     let listen = s.address("listen", default, doc);
     let doc = "Says that `admin.listen` may be reachable from other machines, as it must be in a container. \
                Keep the port inside the cluster.";
@@ -23,7 +29,8 @@ pub(super) fn admin(s: &mut Section<'_, '_>) -> AdminConfig {
             "other machines can reach this address; set admin.expose to `on` if they should",
         );
     }
-    AdminConfig { listen, tls: s.section("tls", tls::OPERATORS, tls::tls) }
+    let tokens = s.map("tokens", OPERATORS, |_, s| Some(auth::sha256(s)));
+    AdminConfig { listen, tokens, tls: s.section("tls", tls::OPERATORS, tls::tls) }
 }
 
 pub(super) const HTTP: &str = "What is accepted from clients, before any MCP is looked at.";

@@ -1,10 +1,12 @@
 //! The keys of the node itself: its connections to servers, its end, and what it says.
 
+use std::path::Path;
+
 use tracing_subscriber::EnvFilter;
 
 use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SHORTEST, ZERO, seconds};
 use crate::config::reader::Section;
-use crate::config::settings::{DrainConfig, LogFormat, TelemetryConfig, UpstreamConfig};
+use crate::config::settings::{AuditTo, DrainConfig, LogFormat, TelemetryConfig, UpstreamConfig};
 use crate::config::units::Reason;
 
 pub(super) const UPSTREAM: &str = "Connections to the MCP servers. The certificates of `https://` servers are checked \
@@ -121,6 +123,56 @@ pub(super) fn telemetry(s: &mut Section<'_, '_>) -> TelemetryConfig {
             "Which log lines are written: `error`, `warn`, `info`, `debug` or `trace`; `info,holdfast::hub=debug` \
              for more from one part.",
         ),
+    }
+}
+
+pub(super) const AUDIT: &str = "Who did what: sessions opened, claimed, refused and closed, credentials and calls \
+    that were refused, limits that were met, and what operators did. Never a payload, never a credential; [the \
+    events](security.md#the-audit-log).";
+
+pub(super) fn audit(s: &mut Section<'_, '_>) -> AuditTo {
+    let to = s.choice(
+        "to",
+        &[("log", AuditWord::Log), ("file", AuditWord::File), ("off", AuditWord::Off)],
+        AuditWord::Log,
+        "`log`: to the log, as the target `holdfast::audit`, whatever `telemetry.log_filter` says. `file`: to \
+         `audit.file`. `off`: nowhere.",
+    );
+    let file = s.optional_text(
+        "file",
+        "none",
+        "the path of a file, in a folder that is there",
+        audit_file,
+        "Where one JSON object a line is added. It is made for this user alone if it isn't there, and opened anew \
+         when it was moved away, and at SIGHUP.",
+    );
+    match (to, file) {
+        (AuditWord::File, Some(file)) => return AuditTo::File(file.into()),
+        (AuditWord::File, None) if !s.was_given("file") => {
+            s.fault(&["to"], "no file is named: set audit.file")
+        }
+        (AuditWord::Log | AuditWord::Off, Some(_)) => {
+            s.fault(&["file"], "nothing would be written to it: set audit.to to `file`");
+        }
+        (AuditWord::Off, None) => return AuditTo::Nowhere,
+        (AuditWord::File | AuditWord::Log, None) => {}
+    }
+    AuditTo::Log
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum AuditWord {
+    Off,
+    Log,
+    File,
+}
+
+fn audit_file(text: &str) -> Result<String, Reason> {
+    let path = Path::new(text);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match folder.is_dir() && !path.is_dir() {
+        true => Ok(text.to_owned()),
+        false => Err(Reason::Borrowed("can't be one")),
     }
 }
 

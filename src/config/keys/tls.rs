@@ -9,7 +9,14 @@ pub(super) const CLIENTS: &str = "TLS 1.2 and 1.3 on `listen`, with HTTP/2 or HT
 pub(super) const OPERATORS: &str = "The same on `admin.listen`. Probes then have to use `https`.";
 
 pub(super) fn tls(s: &mut Section<'_, '_>) -> Option<TlsFiles> {
-    let doc = "A file with the certificate in PEM, followed by those that lead to its root. None: no TLS is spoken.";
+    files(
+        s,
+        "A file with the certificate in PEM, followed by those that lead to its root. None: no TLS is spoken.",
+    )
+}
+
+/// A certificate, which `doc` describes, and its key.
+pub(super) fn files(s: &mut Section<'_, '_>, doc: &'static str) -> Option<TlsFiles> {
     let certificate_file = file(s, "certificate_file", doc);
     let key_file = file(s, "key_file", "A file with the certificate's private key in PEM.");
     match (&certificate_file, &key_file) {

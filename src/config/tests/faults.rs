@@ -3,7 +3,7 @@
 use super::super::*;
 use super::load_all;
 
-fn faults(file: &str) -> Vec<String> {
+pub(super) fn faults(file: &str) -> Vec<String> {
     match load_all(file.as_bytes(), &[], &[]) {
         Ok(_) => Vec::new(),
         Err(faults) => faults.iter().map(ToString::to_string).collect(),
@@ -65,6 +65,19 @@ fn what_does_not_fit_together() {
         "2:54: http.trusted_proxies: `10.1.2.3/8` has bits beyond its prefix; wanted: list, such as \
          `10.0.0.0/8`, `192.0.2.7` or `fd00::/8`",
     );
+    check("audit:\n  to: file", "2:7: audit.to: no file is named: set audit.file");
+    check(
+        "audit:\n  file: audit.json",
+        "2:9: audit.file: nothing would be written to it: set audit.to to `file`",
+    );
+    check(
+        "audit:\n  to: file\n  file: /nowhere/audit.json",
+        "3:9: audit.file: `/nowhere/audit.json` can't be one; wanted: text, the path of a file, in a folder that is there",
+    );
+    check(
+        "admin: {tokens: {a: {sha256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad}}}\nauth: {mode: tokens, tokens: {b: {sha256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad}}}",
+        "1:30: admin.tokens.a.sha256: is the same token as that of auth.tokens.b.sha256",
+    );
     check(
         "admin:\n  listen: 0.0.0.0:4445",
         "2:11: admin.listen: other machines can reach this address; set admin.expose to `on` if they should",
@@ -98,7 +111,34 @@ fn what_does_not_fit_together() {
     check(
         &issuer("issuer: corp"),
         "4:25: auth.issuers.a.issuer: its keys can't be found there, as it is no https:// URL: give keys_url, \
-         keys_file or secret",
+         keys_file, secret or introspection_url",
+    );
+    check(
+        &issuer("issuer: corp, introspection_url: 'http://corp/ask', client_id: a, client_secret: b"),
+        "4:50: auth.issuers.a.introspection_url: whoever is on the way could read tokens, or answer: use https://",
+    );
+    check(
+        &issuer("issuer: corp, introspection_url: 'https://corp/ask', client_id: a"),
+        "4:50: auth.issuers.a.introspection_url: nobody may ask there without client_secret",
+    );
+    check(
+        &issuer("issuer: 'https://corp', token_prefix: x_"),
+        "4:55: auth.issuers.a.token_prefix: nobody is asked: there is no introspection_url",
+    );
+    let asked = "introspection_url: 'https://corp/ask', client_id: a, client_secret: b";
+    check(
+        &issuer(&format!("issuer: corp, {asked}, token_prefix: hf_x")),
+        "4:116: auth.issuers.a.token_prefix: `hf_x` is not, or stands for tokens of `holdfast token`; wanted: text, \
+         what may stand in a token",
+    );
+    check(
+        &issuer(&format!("issuer: corp, {asked}, algorithms: [RS256]")),
+        "4:114: auth.issuers.a.algorithms: nothing is verified here without keys_url, keys_file or secret",
+    );
+    check(
+        &issuer(&format!("issuer: corp, {asked}}}, b: {{issuer: other, {asked}")),
+        "4:141: auth.issuers.b.introspection_url: its tokens would begin like those of another: give token_prefix, \
+         as they can't be told from those of auth.issuers.a.introspection_url",
     );
     check(
         &issuer("issuer: corp, keys_url: 'http://corp/keys'"),
@@ -184,6 +224,9 @@ fn what_does_not_fit_together() {
         "1:25: http.allowed_origins: `*` allows every origin; write it alone, or remove it",
     );
     assert_eq!(faults("admin: {listen: '0.0.0.0:4445', expose: on}"), [""; 0]);
+    assert_eq!(faults("audit: {to: file, file: audit.json}"), [""; 0]);
+    // What operators' tools log in with may stand beside a node's variables.
+    assert!(load_all(b"", &[("HOLDFAST_ADMIN_TOKEN", "hf_x")], &[]).is_ok());
     assert_eq!(faults("{listen: '0.0.0.0:4444', auth: {insecure: on}}"), [""; 0]);
 }
 

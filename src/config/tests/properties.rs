@@ -17,9 +17,15 @@ const CALLERS: &[u8] =
     b"{public_url: 'https://name', auth: {mode: tokens, issuers: {name: {issuer: 'https://name'}}, \
     tokens: {name: {sha256: '0000000000000000000000000000000000000000000000000000000000000000'}}}}";
 
+/// The same with what a token needs.
+const SHOWN: &[u8] =
+    b"servers: {name: {upstream: 'http://name/mcp', credentials: {token_url: 'https://name', \
+    client_id: name, client_secret: name}}}";
+
 fn beside(key: &KeyEntry) -> &'static [u8] {
     match &*key.section {
         "auth.issuers.<name>" | "auth.tokens.<name>" => CALLERS,
+        "servers.<name>.credentials" if !key.path().ends_with(".header") => SHOWN,
         _ => SERVER,
     }
 }
@@ -43,7 +49,8 @@ fn every_key_has_a_variable_of_its_own_and_a_meaning() {
 
 #[test]
 fn nonsense_is_refused_for_every_key() {
-    for key in catalogue().keys {
+    // A password may be any.
+    for key in catalogue().keys.into_iter().filter(|key| key.name != "client_secret") {
         let variable = variable_of(&key);
         let faults = load_all(beside(&key), &[(&variable, "=nonsense=")], &[]).expect_err(&variable);
         let origins: Vec<_> = faults.iter().map(|fault| fault.origin.to_string()).collect();

@@ -14,9 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{
-    Busy, NOT_YET_AFTER_MAX, Own, PIECE_BYTES_MAX, Relays, SERVED_BYTES_MAX, SERVED_MAX, SILENCE, head, lock,
+    Busy, NOT_YET_AFTER_MAX, Own, PIECE_BYTES_MAX, Relays, SERVED_BYTES_MAX, SERVED_MAX, SILENCE, lock,
     session_of,
 };
+use crate::hub::head;
 use crate::hub::nodes::Health;
 use crate::ports::{RelayAnswer, RelayAsk, RelayId, RelayRefusal, RelayStep, Relayed};
 use crate::telemetry::{Gauged, RelaySide, chain};

@@ -16,9 +16,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     NOT_YET_AFTER, NOT_YET_AFTER_MAX, PATIENCE, PIECE_BYTES_MAX, RelayError, Relays, SILENT_AT_FIRST_FOR,
-    SILENT_FOR, head,
+    SILENT_FOR,
 };
 use crate::domain::{NodeId, ServerName};
+use crate::hub::head;
 use crate::hub::nodes::{Health, Nodes};
 use crate::ports::{BusError, RelayAnswer, RelayAsk, RelayId, RelayRefusal, RelayStep};
 use crate::telemetry::{RelayEnd, RelaySide};
@@ -229,7 +230,12 @@ impl Near {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            may_be_heard |= error == BusError::Unavailable;
+            may_be_heard |= match error {
+                BusError::Unavailable => true,
+                // On it the request runs: that nobody heard it may be a lie, or it may come late.
+                BusError::NoResponders => matches!(ask.step, RelayStep::Want { .. }),
+                BusError::Full | BusError::TooLarge => false,
+            };
             let gone = if may_be_heard { RelayError::Lost } else { RelayError::Gone };
             // A node with a lease may be on its way back to the bus.
             let silent_for = if error == BusError::NoResponders { SILENT_FOR } else { silent_for };

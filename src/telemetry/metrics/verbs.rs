@@ -1,5 +1,6 @@
 //! What the metrics are told, as verbs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::labels::{
@@ -8,7 +9,7 @@ use super::super::labels::{
 };
 use super::{Gauged, Metrics};
 use crate::domain::{Limit, StreamKind, Transport};
-use crate::ports::Refusals;
+use crate::ports::{AuditSink, Refusals};
 
 impl Metrics {
     /// Shows what the bus refuses.
@@ -132,6 +133,15 @@ impl Metrics {
 
     pub fn limit_hit(&self, limit: Limit) {
         self.inner.limit_hits.with_label_values(&[limit.key()]).inc();
+    }
+
+    /// The audit log's losses are this sink's.
+    pub fn watch_audit(&self, sink: Arc<dyn AuditSink>) {
+        self.inner.audited.watch(sink);
+    }
+
+    pub fn audit_suppressed(&self) {
+        self.inner.audited.suppressed.inc();
     }
 
     pub fn handshake_failed(&self) {

@@ -2,14 +2,22 @@
 
 use std::time::Duration;
 
+use super::load::Load;
 use super::watch::{Memory, all_ready};
-use super::{Busy, assert_no_errors, load, report};
+use super::{Busy, assert_no_errors, report};
 use crate::servers::Setup;
 
 const OUTAGE: Duration = Duration::from_secs(20);
 
 /// From the return of what was away.
 const READY_WITHIN: Duration = Duration::from_secs(3);
+
+/// What happened in the outage is caught up with as fast as the processors allow, and beside it everything is
+/// as slow: with so many clients that takes unoptimized nodes less than a second of two.
+fn load() -> Load {
+    let all = super::load();
+    Load { clients: all.clients * 2 / 5, ..all }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p7_nats_is_away_for_a_while() {
@@ -45,7 +53,5 @@ async fn p7_redis_is_away_for_a_while() {
     report("Redis away for 20 s", &ledger, &server);
     assert_eq!(server.calls(), ledger.results(), "what ran was answered");
     assert_no_errors(&ledger);
-    assert!(ready.opens < READY_WITHIN, "{ready:?}");
-    // Everything that happened in 20 s is caught up with at the same time.
-    assert!(ready.heard < READY_WITHIN * 3, "{ready:?}");
+    assert!(ready.heard < READY_WITHIN, "{ready:?}");
 }

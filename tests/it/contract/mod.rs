@@ -10,6 +10,7 @@ mod memory;
 mod model;
 mod nats;
 mod nats_access;
+mod nats_harm;
 mod nats_signed;
 mod operate;
 mod rates;

@@ -1,8 +1,6 @@
 //! With keys: the bus keeps all its promises, hears its own nodes through every step of an exchange of keys,
 //! and nobody else, whatever they send, record and send again over the same NATS.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,24 +15,24 @@ use super::bus::{INBOX_MAX, Joining, bus_contract, from, large, next, to_all};
 use super::node;
 use super::relay::{End, Own, relay_contract, whole};
 use crate::harness::wait_until;
-use crate::servers::Nats;
+use crate::servers::{NOBODY_LISTENS, Nats};
 
 /// Enough for everything that arrives at all.
-const SOON: Duration = Duration::from_millis(500);
+pub(super) const SOON: Duration = Duration::from_millis(500);
 
 const HEADER: &str = "Holdfast-Signature";
 
 /// Each name has a secret of its own.
-fn keys(known: &[&str], signing: &str) -> Option<Keys> {
+pub(super) fn keys(known: &[&str], signing: &str) -> Option<Keys> {
     let known = known.iter().map(|name| ((*name).to_owned(), name.repeat(32).into_bytes())).collect();
     Some(Keys { known, signing: signing.to_owned(), accept_unsigned: false })
 }
 
-async fn with(nats: &Nats, keys: Option<Keys>) -> NatsBus {
+pub(super) async fn with(nats: &Nats, keys: Option<Keys>) -> NatsBus {
     NatsBus::connect(&Config { keys, ..nats.config() }).await.unwrap()
 }
 
-async fn signing(nats: &Nats) -> NatsBus {
+pub(super) async fn signing(nats: &Nats) -> NatsBus {
     with(nats, keys(&["a"], "a")).await
 }
 
@@ -53,7 +51,7 @@ bus_contract! { #[tokio::test] Signed(Nats::start()) }
 
 relay_contract! { #[tokio::test] Signed(Nats::start()) }
 
-fn hold() -> RelayAsk {
+pub(super) fn hold() -> RelayAsk {
     RelayAsk { relay: RelayId { from: node("a"), number: 1 }, step: RelayStep::Hold }
 }
 
@@ -135,13 +133,13 @@ async fn a_key_that_is_to_sign_has_to_be_there() {
 }
 
 /// Somebody who reaches the same NATS, and hears everything.
-struct Outsider {
-    nats: Client,
-    heard: Subscriber,
+pub(super) struct Outsider {
+    pub nats: Client,
+    pub heard: Subscriber,
 }
 
 impl Outsider {
-    async fn at(nats: &Nats) -> Self {
+    pub(super) async fn at(nats: &Nats) -> Self {
         let nats = async_nats::connect(nats.url()).await.unwrap();
         let heard = nats.subscribe(">").await.unwrap();
         let mut outsider = Self { nats, heard };
@@ -155,7 +153,7 @@ impl Outsider {
         self.record("settled").await;
     }
 
-    async fn record(&mut self, subject: &str) -> Message {
+    pub(super) async fn record(&mut self, subject: &str) -> Message {
         loop {
             let next = tokio::time::timeout(SOON * 4, self.heard.next());
             let heard = next.await.expect("it passes by").unwrap();
@@ -165,7 +163,7 @@ impl Outsider {
         }
     }
 
-    async fn say(&self, subject: &str, headers: Option<HeaderMap>, payload: impl Into<Bytes>) {
+    pub(super) async fn say(&self, subject: &str, headers: Option<HeaderMap>, payload: impl Into<Bytes>) {
         let headers = headers.unwrap_or_default();
         self.nats.publish_with_headers(subject.to_owned(), headers, payload.into()).await.unwrap();
         self.nats.flush().await.unwrap();
@@ -326,17 +324,6 @@ async fn what_is_signed_fits_the_least_that_a_server_may_take() {
     assert_eq!(bus.ping(&node("b"), SOON).await, Ok(()), "the connection stands");
 }
 
-/// As the server says that nobody listens: a client of NATS has no words for it, and the server lets it pass.
-fn nobody_listens(nats: &Nats, reply: &str) {
-    let mut raw = TcpStream::connect(("127.0.0.1", nats.port())).unwrap();
-    let says = "NATS/1.0 503\r\n\r\n";
-    let size = says.len();
-    let connect = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true}\r\n";
-    write!(raw, "{connect}HPUB {reply} {size} {size}\r\n{says}\r\nPING\r\n").unwrap();
-    let mut lines = BufReader::new(raw).lines();
-    assert!(lines.any(|line| line.unwrap() == "PONG"));
-}
-
 #[tokio::test]
 async fn that_a_node_is_away_is_not_believed_of_anybody_where_a_request_would_run_twice() {
     for (keys, expected) in [(keys(&["a"], "a"), BusError::Unavailable), (None, BusError::NoResponders)] {
@@ -344,10 +331,12 @@ async fn that_a_node_is_away_is_not_believed_of_anybody_where_a_request_would_ru
         let (a, b, name) = (with(&nats, keys.clone()).await, with(&nats, keys).await, node("b"));
         let mut inbox = b.open_inbox(&name).await.unwrap();
         let mut outsider = Outsider::at(&nats).await;
-        let (asked, ()) = futures::join!(a.relay(&name, hold(), SOON * 4), async {
+        let (asked, _unanswered) = futures::join!(a.relay(&name, hold(), SOON * 4), async {
             let reply = outsider.record("holdfast.v1.relay.b").await.reply.unwrap();
-            nobody_listens(&nats, &reply);
-            assert!(inbox.relays.recv().await.is_some());
+            let mut raw = nats.raw();
+            raw.say(NOBODY_LISTENS, &[reply]);
+            raw.settled();
+            inbox.relays.recv().await.unwrap()
         });
         assert_eq!(asked, Err(expected));
     }

@@ -2,10 +2,12 @@
 
 use std::process::Command;
 
-use holdfast::app::Shared;
+use holdfast::app::{Listeners, Shared};
+use holdfast::auth::mint;
 use serde_json::{Value, json as value};
 
-use crate::harness::{Client, Gateway, Hand, Stream, call, configured, wait_until};
+use crate::harness::{Client, Gateway, Hand, Stream, Upstream, call, configured, json, wait_until};
+use crate::servers::Folder;
 
 struct Two {
     hand: Hand,
@@ -127,8 +129,10 @@ async fn pages_in_a_browser_do_not_reach_the_api() {
     assert_eq!(simple.status, 415);
 }
 
-fn holdfast(arguments: &[&str]) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_holdfast")).args(arguments).output().unwrap();
+fn holdfast(arguments: &[&str], token: Option<&str>) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+    let output =
+        command.args(arguments).envs(token.map(|token| ("HOLDFAST_ADMIN_TOKEN", token))).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(text).unwrap())
 }
@@ -140,7 +144,7 @@ async fn the_command_line_is_a_client_of_it() {
     let admin = two.b.admin.clone();
     let run = |arguments: &[&str]| {
         let arguments = [arguments, &["--admin", &admin]].concat();
-        tokio::task::block_in_place(|| holdfast(&arguments))
+        tokio::task::block_in_place(|| holdfast(&arguments, None))
     };
     let (ok, list) = run(&["sessions"]);
     assert!(ok && list.starts_with("SESSION") && list.contains(&id), "{list}");
@@ -158,4 +162,106 @@ async fn the_command_line_is_a_client_of_it() {
     assert!(ok && said == "ended\n", "{said}");
     let (ok, said) = run(&["sessions", "show", &id]);
     assert!(!ok && said.contains("Session not found"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_tokens_of_its_own_it_answers_nobody_else_and_says_nothing_secret() {
+    let upstream = Upstream::start(|asked| json(asked, &value!({}))).await;
+    let ((client_token, clients), (token, digest)) = (mint(), mint());
+    let (key, secret) = ("upstr3am-key", "0123456789abcdef0123456789abcdef");
+    let settings = [
+        ("admin.tokens.ops.sha256", &*digest),
+        ("auth.mode", "tokens"),
+        ("auth.tokens.ci.sha256", &*clients),
+        ("auth.issuers.dev.issuer", "dev"),
+        ("auth.issuers.dev.secret", secret),
+        ("public_url", "http://localhost"),
+    ];
+    let gateway = Gateway::start(&format!("{}?key={key}", upstream.url), &settings).await;
+    let mut client = gateway.client().with_token(&client_token);
+    client.initialize("2025-11-25").await;
+    let id = client.session.clone().unwrap();
+    let _stream = Stream::new(client.get(None).await);
+    let asking = |token: Option<&str>| {
+        let client = Client::new(&gateway.admin);
+        token.map_or(client.clone(), |token| client.with_token(token))
+    };
+    let session = format!("/api/sessions/{id}");
+    let publication = value!({ "all": true, "message": { "jsonrpc": "2.0", "method": "notifications/x" } });
+    let (publication, close) = (publication.to_string(), format!("{session}/close-streams"));
+    let all = [
+        ("GET", "/api/sessions", ""),
+        ("GET", &*session, ""),
+        ("GET", "/api/nodes", ""),
+        ("POST", "/api/publish", &*publication),
+        ("POST", &*close, "{}"),
+        ("DELETE", &*session, ""),
+    ];
+    for (method, path, body) in all {
+        for wrong in [None, Some("hf_guess"), Some(&*client_token), Some(&*digest)] {
+            let refused = asking(wrong).ask(method, path, &JSON, body).await;
+            assert_eq!(
+                (refused.status, refused.header("www-authenticate")),
+                (401, "Bearer"),
+                "{method} {path}"
+            );
+        }
+        let page = [JSON.as_slice(), &[("origin", "https://evil.example")]].concat();
+        assert_eq!(asking(Some(&token)).ask(method, path, &page, body).await.status, 403);
+    }
+    assert_eq!(client.posted(&call(1)).await.status, 200, "nothing of it was done");
+    let mut said = String::new();
+    for (method, path, body) in all {
+        // By whatever name it is reached.
+        let named = [JSON.as_slice(), &[("host", "gateway.internal:4445")]].concat();
+        let answer = asking(Some(&token)).ask(method, path, &named, body).await;
+        assert!(answer.status < 300, "{method} {path}: {answer:?}");
+        said += &format!("{:?}{}", answer.headers, answer.text);
+    }
+    for open in ["/livez", "/readyz", "/metrics"] {
+        let answer = asking(None).ask("GET", open, &[], "").await;
+        assert_eq!(answer.status, 200, "{open}");
+        said += &answer.text;
+    }
+    for hidden in [&*client_token, &clients, &token, &digest, key, secret] {
+        assert!(!said.contains(hidden), "{hidden} is in {said}");
+    }
+
+    // Its tools.
+    let folder = Folder::new();
+    let file = folder.write("token", &format!("{token}\n"));
+    let run = |arguments: &[&str], token: Option<&str>| {
+        let arguments = [arguments, &["--admin", &gateway.admin]].concat();
+        tokio::task::block_in_place(|| holdfast(&arguments, token))
+    };
+    let (ok, said) = run(&["nodes"], None);
+    assert!(!ok && said.contains("HOLDFAST_ADMIN_TOKEN"), "{said}");
+    let (ok, said) = run(&["nodes"], Some("hf_guess"));
+    assert!(!ok && !said.contains("hf_guess"), "{said}");
+    let (ok, said) = run(&["nodes"], Some(&token));
+    assert!(ok && said.contains("(asked)"), "{said}");
+    let (ok, said) = run(&["sessions", "--token-file", file.to_str().unwrap()], None);
+    assert!(ok, "{said}");
+    let (ok, said) = run(&["nodes", "--token-file", "nowhere"], Some(&token));
+    assert!(!ok && said.contains("--token-file"), "{said}");
+    let (ok, made) = tokio::task::block_in_place(|| holdfast(&["token", "--admin", "ops"], Some(&token)));
+    assert!(ok && made.contains("\nadmin:\n  tokens:\n    ops:\n      sha256: "), "{made}");
+}
+
+#[tokio::test]
+async fn beyond_this_machine_it_is_there_with_tokens_only() {
+    let upstream = Upstream::start(|asked| json(asked, &value!({}))).await;
+    let (token, digest) = mint();
+    for (settings, status) in [(vec![], 404), (vec![("admin.tokens.ops.sha256", &*digest)], 200)] {
+        let config = configured(&upstream.url, &settings);
+        // What listens on every address of this machine is asked by its own.
+        let listeners = Listeners::bind("127.0.0.1:0".parse().unwrap(), "0.0.0.0:0".parse().unwrap());
+        let listeners = listeners.await.unwrap();
+        let admin = format!("http://127.0.0.1:{}", listeners.admin_address().unwrap().port());
+        let node = holdfast::app::Gateway::start(&config, listeners, Shared::memory(&config)).unwrap();
+        let operator = Client::new(&admin).with_token(&token);
+        assert_eq!(operator.ask("GET", "/api/nodes", &[], "").await.status, status);
+        assert_eq!(operator.ask("GET", "/readyz", &[], "").await.status, 200);
+        node.stop().await;
+    }
 }

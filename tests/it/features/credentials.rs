@@ -1,5 +1,8 @@
 //! Every credential at every endpoint of every node: the tables of docs/security.md are what is expected.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 use holdfast::app::Shared;
 use holdfast::auth::mint;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -13,7 +16,7 @@ use crate::harness::{
 const BASE: &str = "http://gate.example.com/mcp-gate";
 
 /// What may stand in `Authorization`.
-const CREDENTIALS: [&str; 26] = [
+const CREDENTIALS: [&str; 38] = [
     "none",
     "another scheme",
     "no token",
@@ -39,6 +42,18 @@ const CREDENTIALS: [&str; 26] = [
     "with too little scope",
     "another principal's",
     "another principal's, static",
+    "opaque, inactive",
+    "opaque, expired",
+    "opaque, without an end",
+    "opaque, not valid yet",
+    "opaque, for another audience",
+    "opaque, for nobody",
+    "opaque, of another issuer",
+    "opaque, of another type",
+    "opaque, bound to a key",
+    "opaque, with too little scope",
+    "opaque, another principal's",
+    "opaque, good",
     "good",
 ];
 
@@ -59,29 +74,39 @@ struct Cluster {
     nodes: Vec<Gateway>,
     issuer: Issuer,
     token: String,
+    /// What was made for each row: it stays the same, as what is remembered of it has to fit.
+    made: Mutex<BTreeMap<String, Vec<String>>>,
 }
 
 impl Cluster {
     async fn start(upstream: &Upstream) -> Self {
         let issuer = Issuer::start().await;
         let (token, digest) = mint();
+        let (keys, introspection) = (format!("{}/keys", issuer.url), format!("{}/introspect", issuer.url));
         let settings = [
             ("public_url", BASE),
             ("auth.mode", "tokens"),
             ("auth.tokens.ci.sha256", &*digest),
             ("auth.tokens.ci.scopes", "files"),
             ("auth.issuers.corp.issuer", &*issuer.url),
+            ("auth.issuers.corp.keys_url", &*keys),
+            ("auth.issuers.corp.introspection_url", &*introspection),
+            ("auth.issuers.corp.client_id", "gate"),
+            ("auth.issuers.corp.client_secret", "s3cret"),
             ("auth.leeway", "0s"),
             ("servers.default.scopes", "files"),
             ("servers.default.era", "both"),
         ];
         let config = configured(&upstream.url, &settings);
         let shared = Shared::memory(&config);
+        let mut forgetful = config.clone();
+        // What is remembered of tokens changes no answer.
+        forgetful.auth.tokens_remembered_max = 0;
         let mut nodes = Vec::new();
-        for _ in 0..3 {
-            nodes.push(Gateway::start_on(&config, shared.clone()).await);
+        for config in [&forgetful, &config, &config] {
+            nodes.push(Gateway::start_on(config, shared.clone()).await);
         }
-        Self { nodes, issuer, token }
+        Self { nodes, issuer, token, made: Mutex::default() }
     }
 
     fn claims(&self, subject: &str) -> Value {
@@ -96,6 +121,35 @@ impl Cluster {
 
     /// What stands in `Authorization`, by the name of its row.
     fn credential(&self, row: &str) -> Vec<String> {
+        let mut made = self.made.lock().unwrap();
+        made.entry(row.to_owned()).or_insert_with(|| self.make(row)).clone()
+    }
+
+    /// What is said of a token that says nothing by itself.
+    fn said(&self, row: &str) -> Value {
+        let mut said = self.claims("alice");
+        (said["active"], said["token_type"]) = (value!(true), value!("Bearer"));
+        let now = said["exp"].as_u64().unwrap() - 600;
+        let (name, changed) = match row {
+            "inactive" => ("active", value!(false)),
+            "expired" => ("exp", value!(now - 5)),
+            "without an end" => ("exp", Value::Null),
+            "not valid yet" => ("nbf", value!(now + 300)),
+            "for another audience" => ("aud", value!(format!("{BASE}/servers/other/mcp"))),
+            "for nobody" => ("aud", Value::Null),
+            "of another issuer" => ("iss", value!("https://evil.example.com")),
+            "of another type" => ("token_type", value!("refresh_token")),
+            "bound to a key" => ("token_type", value!("DPoP")),
+            "with too little scope" => ("scope", value!("other")),
+            "another principal's" => ("sub", value!("bob")),
+            "good" => ("active", value!(true)),
+            other => panic!("the table has a row that no test knows: opaque, {other}"),
+        };
+        said[name] = changed;
+        said
+    }
+
+    fn make(&self, row: &str) -> Vec<String> {
         let bearer = |token: String| vec![format!("Bearer {token}")];
         let with = |name: &str, changed: Value| {
             let mut claims = self.claims("alice");
@@ -151,7 +205,14 @@ impl Cluster {
             "another principal's" => bearer(self.issuer.signing.sign(&self.claims("bob"))),
             "another principal's, static" => bearer(self.token.clone()),
             "good" => bearer(self.good()),
-            other => panic!("the table has a row that no test knows: {other}"),
+            other => {
+                let opaque = other.strip_prefix("opaque, ");
+                let opaque =
+                    opaque.unwrap_or_else(|| panic!("the table has a row that no test knows: {other}"));
+                let token = base64_url(other.as_bytes());
+                self.issuer.say(&token, &self.said(opaque));
+                bearer(token)
+            }
         }
     }
 }
@@ -236,12 +297,12 @@ async fn a2_a7_p2_every_credential_at_every_endpoint_of_every_node_gets_what_the
             for asked in &requests {
                 for row in &credentials {
                     let (status, challenge) = match (&*row[1], &*row[0]) {
-                        ("as below", "good") => (&*asked[1], ""),
+                        ("as below", "good" | "opaque, good") => (&*asked[1], ""),
                         ("as below", _) => (&*asked[2], ""),
                         (status, _) => (status, &*row[2]),
                     };
                     // It comes last: it ends what the others are asked of.
-                    if row[0] == "good" && asked[0] == "DELETE /mcp" {
+                    if matches!(&*row[0], "good" | "opaque, good") && asked[0] == "DELETE /mcp" {
                         continue;
                     }
                     let way = way(&asked[0], base, &streamable, &http_sse);
@@ -251,7 +312,8 @@ async fn a2_a7_p2_every_credential_at_every_endpoint_of_every_node_gets_what_the
                 }
             }
             let last = way("DELETE /mcp", base, &streamable, &http_sse);
-            assert_eq!(show(&cluster, &alice, "good", &last).await.0, "204");
+            let good = if number == 0 { "good" } else { "opaque, good" };
+            assert_eq!(show(&cluster, &alice, good, &last).await.0, "204");
         }
     }
 }

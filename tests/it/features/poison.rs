@@ -1,7 +1,8 @@
 //! Somebody reaches the NATS of three nodes and has none of their keys: what they make up, record and send again,
 //! or send elsewhere, does nothing to a session, and is counted. Without keys, each of it works.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_nats::{Message, Subscriber};
@@ -11,12 +12,13 @@ use holdfast::adapters::nats::{Config, Keys, NatsBus};
 use holdfast::app::Shared;
 use holdfast::domain::SessionId;
 use holdfast::hub::Audience;
+use holdfast::ports::SessionStore;
 use holdfast::protocol::jsonrpc;
 use serde_json::{Value, json as value};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::harness::{Client, Gateway, Stream, Upstream, call, configured, json, step, wait_until};
-use crate::servers::Nats;
+use crate::servers::{KILLS_CLIENTS, Link, NOBODY_LISTENS, Nats, Way};
 
 /// What has an effect has it within this time.
 const SOON: Duration = Duration::from_millis(700);
@@ -102,8 +104,11 @@ impl Outsider {
 }
 
 struct Scene {
-    _nats: Nats,
+    nats: Nats,
+    /// Before it, for the nodes.
+    link: Link,
     nodes: Vec<Gateway>,
+    store: Arc<dyn SessionStore>,
     upstream: Upstream,
     session: String,
     /// The victim, at the node that does not have the session's upstream.
@@ -115,12 +120,16 @@ struct Scene {
 impl Scene {
     async fn start(keys: Option<Keys>) -> Self {
         let nats = Nats::start();
+        let link = Link::to(nats.port());
+        let url = format!("nats://127.0.0.1:{}", link.port());
         let upstream = Upstream::start(|asked| json(asked, &value!({ "ok": true }))).await;
         let config = configured(&upstream.url, &[("servers.default.pinned", "on")]);
         let shared = Shared::memory(&config);
         let mut nodes = Vec::new();
         for _ in 0..3 {
-            let bus = NatsBus::connect(&Config { keys: keys.clone(), ..nats.config() }).await.unwrap();
+            let bus = NatsBus::connect(&Config { url: url.clone(), keys: keys.clone(), ..nats.config() })
+                .await
+                .unwrap();
             let shared = Shared { bus: Arc::new(bus), ..shared.clone() };
             nodes.push(Gateway::start_on(&config, shared).await);
         }
@@ -133,8 +142,8 @@ impl Scene {
         (client.session, client.version) = (opened.session.clone(), opened.version.clone());
         let stream = Stream::new(client.get(None).await);
         let outsider = Outsider::at(&nats).await;
-        let session = opened.session.unwrap();
-        let mut scene = Self { _nats: nats, nodes, upstream, session, client, stream, outsider };
+        let (session, store) = (opened.session.unwrap(), shared.store);
+        let mut scene = Self { nats, link, nodes, store, upstream, session, client, stream, outsider };
         scene.attach().await;
         scene
     }
@@ -164,7 +173,7 @@ impl Scene {
     }
 
     fn refused(&self) -> f64 {
-        let reasons = ["unsigned", "unknown_key", "bad_signature", "stale", "replayed"];
+        let reasons = ["unsigned", "unknown_key", "bad_signature", "stale", "replayed", "overtaken"];
         let of = |node: &Gateway, reason| {
             node.metric(&format!("holdfast_bus_refused_total{{reason=\"{reason}\"}}")).unwrap()
         };
@@ -289,11 +298,14 @@ async fn attacked(scene: &mut Scene) -> Vec<(&'static str, bool, bool)> {
     outcomes
 }
 
+fn keys() -> Option<Keys> {
+    let known = [("one".to_owned(), vec![7; 32])].into();
+    Some(Keys { known, signing: "one".to_owned(), accept_unsigned: false })
+}
+
 #[tokio::test]
 async fn a_poisoned_or_repeated_message_does_nothing_to_a_session_on_three_nodes() {
-    let known = [("one".to_owned(), vec![7; 32])].into();
-    let keys = Keys { known, signing: "one".to_owned(), accept_unsigned: false };
-    let mut scene = Scene::start(Some(keys)).await;
+    let mut scene = Scene::start(keys()).await;
     for (attack, worked, counted) in attacked(&mut scene).await {
         assert!(!worked && counted, "{attack}: worked {worked}, counted {counted}");
     }
@@ -310,4 +322,97 @@ async fn without_keys_each_of_these_attacks_works() {
     for (attack, worked, counted) in attacked(&mut scene).await {
         assert!(worked && !counted, "{attack}: worked {worked}, counted {counted}");
     }
+}
+
+/// Within which everything is as before, once nobody does harm any more.
+const BACK: Duration = Duration::from_secs(8);
+
+#[tokio::test]
+async fn a_header_that_makes_the_clients_of_three_nodes_give_up_keeps_none_of_them_deaf() {
+    let mut scene = Scene::start(keys()).await;
+    let replaced = |node: &Gateway| node.metric("holdfast_bus_clients_replaced_total").unwrap();
+    // Once, and again and again.
+    for times in [1, 400] {
+        let before: Vec<_> = scene.nodes.iter().map(replaced).collect();
+        let mut raw = scene.nats.raw();
+        for _ in 0..times {
+            raw.say(KILLS_CLIENTS, &["holdfast.v1.all"]);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let since = Instant::now();
+        for (node, before) in scene.nodes.iter().zip(before) {
+            wait_until("it is noticed", || replaced(node) > before).await;
+            assert!(replaced(node) - before < 12.0, "clients are replaced ever more slowly");
+        }
+        let answered = async {
+            while scene.client.posted(&call(times)).await.status != 200 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        timeout(BACK, answered).await.expect("requests reach another node's server");
+        // Announced, so that nothing but the bus brings it.
+        let hint = value!({ "jsonrpc": "2.0", "method": "notifications/prompts/list_changed" });
+        let message = jsonrpc::Message::parse(hint.to_string().into()).unwrap();
+        let heard_hint = async {
+            loop {
+                scene.nodes[0].hub().publish(&Audience::All, &message).await.unwrap();
+                match heard(&mut scene.stream).await {
+                    Heard::Message(heard) if heard == hint => return,
+                    Heard::End => scene.stream = Stream::new(scene.client.get(None).await),
+                    Heard::Nothing | Heard::Message(_) => {}
+                }
+            }
+        };
+        timeout(BACK, heard_hint).await.expect("nodes hear each other");
+        for node in &scene.nodes {
+            wait_until("all are alive", || node.metric("holdfast_nodes") == Some(3.0)).await;
+        }
+        println!("{times} times: back after {:?}", since.elapsed());
+    }
+}
+
+/// Says of whatever nodes ask each other, before it is asked, that nobody hears it.
+async fn say_that_nobody_listens(nats: &Nats, mut pings: Subscriber) {
+    let next: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
+    let (mut raw, subjects) = (nats.raw(), next.clone());
+    let forging = std::thread::spawn(move || {
+        while Arc::strong_count(&subjects) > 1 {
+            let next = subjects.lock().unwrap().clone();
+            let next = next
+                .iter()
+                .flat_map(|(inbox, number)| [1, 2].map(|more| format!("{inbox}.{}", number + more)));
+            raw.say(NOBODY_LISTENS, &next.collect::<Vec<_>>());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    });
+    let until = Instant::now() + Duration::from_secs(6);
+    while let Ok(ping) = timeout_at(until, pings.next()).await {
+        let reply = ping.unwrap().reply.unwrap().to_string();
+        let (inbox, number) = reply.rsplit_once('.').unwrap();
+        next.lock().unwrap().insert(inbox.to_owned(), number.parse().unwrap());
+    }
+    drop(next);
+    forging.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_says_that_nobody_listens_makes_no_node_dead() {
+    let scene = Scene::start(keys()).await;
+    let pings = scene.outsider.nats.subscribe("holdfast.v1.ping.*").await.unwrap();
+    // What is said meanwhile comes before any answer.
+    scene.link.set(Way::Slow(Duration::from_millis(15)));
+    let alive = async {
+        loop {
+            assert_eq!(scene.store.nodes().await.unwrap().len(), 3, "all keep their leases");
+            for node in &scene.nodes {
+                assert_eq!(node.metric("holdfast_node_deaths_total"), Some(0.0));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = alive => {}
+        () = say_that_nobody_listens(&scene.nats, pings) => {}
+    }
+    assert_eq!(scene.client.posted(&call(7)).await.status, 200);
 }

@@ -56,9 +56,10 @@ async fn a_trusted_proxy_says_whose_a_connection_is_or_loses_it() {
     ] {
         assert_eq!(refused(&process, &[header, nowhere.clone()].concat()).await, client);
     }
-    // What speaks of the proxy itself: a look at its own.
-    for header in [b"PROXY UNKNOWN\r\n".to_vec(), version2(0)] {
-        assert_eq!(refused(&process, &[header, nowhere.clone()].concat()).await, "127.0.0.9");
+    // What names nobody: the proxy's own address, whatever they say of themselves.
+    let unspecified = [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &[0x21, 0, 0, 0]].concat();
+    for header in [b"PROXY UNKNOWN\r\n".to_vec(), version2(0), unspecified] {
+        assert_eq!(refused(&process, &[header, nowhere.clone()].concat()).await, "127.0.0.1");
     }
     // Byte by byte, and from one that is trusted again.
     let mut slow = Socket::send(&process.url(), b"PROXY TCP4 10.0.0.7 192").await;
@@ -77,6 +78,16 @@ async fn a_trusted_proxy_says_whose_a_connection_is_or_loses_it() {
         assert_eq!(Socket::send(&process.url(), without).await.read_to_end().await, "");
     }
     assert!(began.elapsed() < Duration::from_secs(5));
+    let complaint = tokio::task::block_in_place(|| process.line_after("a trusted proxy does not say"));
+    assert!(complaint.contains("127.0.0.1"), "{complaint}");
+    // Once in a while, however many there are: the next line is another's.
+    for _ in 0..10 {
+        assert_eq!(Socket::send(&process.url(), HEALTH).await.read_to_end().await, "");
+    }
+    let answered = [b"PROXY TCP4 203.0.113.9 192.0.2.1 1 2\r\n".to_vec(), nowhere.clone()].concat();
+    assert!(Socket::send(&process.url(), &answered).await.read_to_end().await.starts_with("HTTP/1.1 404"));
+    let next = tokio::task::block_in_place(|| process.line_after(r#""message":""#));
+    assert!(next.starts_with("a request was refused"), "{next}");
     // Operators come without one.
     let ready = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     assert!(Socket::send(&process.admin(), ready).await.read_to_end().await.contains(" 200 "));

@@ -10,7 +10,8 @@ use serde_json::json as value;
 use tokio::net::TcpListener;
 
 use crate::harness::{
-    Asked, Client, Secure, accepted, call, initialized, json, read, sse, status, wait_until,
+    Asked, Certificates, Client, Gateway, Secure, accepted, call, initialize, initialized, json, read, sse,
+    status, wait_until,
 };
 use crate::peers::process::{Process, holdfast_under, roomy};
 
@@ -160,4 +161,45 @@ async fn without_trusted_roots_plain_upstreams_work_and_https_is_a_502() {
     assert_eq!(Client::new(&holdfast.url()).posted(&opening()).await.status, 200);
     let holdfast = trusting(nowhere, &["--upstream", &secure.upstream.url]);
     assert_eq!(Client::new(&holdfast.url()).posted(&opening()).await.status, 502);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a8_a_server_that_asks_for_a_certificate_is_shown_the_configured_one_and_its_renewal() {
+    let own = Certificates::new();
+    let secure = Secure::knowing(&own, |asked| match asked.method.as_str() {
+        "GET" => status(405),
+        "DELETE" => status(204),
+        _ if asked.rpc() == "initialize" => initialized(asked, "up-1"),
+        _ if asked.rpc() == "server/discover" => status(400),
+        _ if asked.body["id"].is_null() => accepted(),
+        _ => json(asked, &value!({ "ok": true })),
+    })
+    .await;
+    let root = secure.root.display().to_string();
+    let trusted = ("servers.default.tls.ca_file", &*root);
+    let without = Gateway::start(&secure.upstream.url, &[trusted]).await;
+    let refused = without.client().posted(&initialize("2025-11-25")).await;
+    assert_eq!(refused.status, 502, "{refused:?}");
+    assert!(secure.upstream.asked().is_empty());
+    let files = ["certificate.pem", "key.pem"].map(|name| own.path(name));
+    let shown = [
+        ("servers.default.tls.certificate_file", &*files[0]),
+        ("servers.default.tls.key_file", &*files[1]),
+        // So that each request makes a connection of its own.
+        ("upstream.idle_connection_timeout", "100ms"),
+    ];
+    let untrusting = Gateway::start(&secure.upstream.url, &shown).await;
+    assert_eq!(untrusting.client().posted(&initialize("2025-11-25")).await.status, 502);
+    let gateway = Gateway::start(&secure.upstream.url, &[&[trusted], &shown[..]].concat()).await;
+    let mut client = gateway.client();
+    client.initialize("2025-11-25").await;
+    let first = secure.shown.lock().unwrap().last().cloned().unwrap();
+    own.renew();
+    let renewed = async {
+        while secure.shown.lock().unwrap().last() == Some(&first) {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert_eq!(client.posted(&call(1)).await.status, 200);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), renewed).await.expect("the renewed one is shown");
 }

@@ -26,6 +26,8 @@ pub(crate) struct Client {
     pub version: Option<String>,
     /// What it logs in with.
     pub token: Option<String>,
+    /// What each of its requests has besides.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 /// An answer that was read to its end.
@@ -67,7 +69,12 @@ impl Client {
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let https = if http2 { https.enable_http2().build() } else { https.build() };
         let http = Hyper::builder(TokioExecutor::new()).build(https);
-        Self { http, base: base.to_owned(), session: None, version: None, token: None }
+        Self { http, base: base.to_owned(), session: None, version: None, token: None, headers: Vec::new() }
+    }
+
+    /// One that logs in.
+    pub(crate) fn with_token(self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self }
     }
 
     /// Exactly this request.
@@ -93,6 +100,9 @@ impl Client {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         for (name, value) in headers {
             request = request.header(*name, *value);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
         }
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));

@@ -120,8 +120,25 @@ fn mcp_remote_works_over_both_transports() {
 /// Done by the SDK's own client with a real authorization server; the gateway is told only who that is.
 #[test]
 fn a_client_finds_out_from_a_401_alone_where_to_log_in() {
+    logs_in(&[], |_| Vec::new());
+}
+
+/// The same with tokens that say nothing by themselves: the gateway asks that server about them.
+#[test]
+fn a_client_finds_out_where_to_log_in_for_tokens_that_say_nothing() {
+    logs_in(&["--opaque"], |issuer| {
+        vec![
+            ("HOLDFAST_AUTH_ISSUERS_LOCAL_INTROSPECTION_URL", format!("{issuer}/token/introspection")),
+            ("HOLDFAST_AUTH_ISSUERS_LOCAL_CLIENT_ID", "gate".to_owned()),
+            ("HOLDFAST_AUTH_ISSUERS_LOCAL_CLIENT_SECRET", "s3cret".to_owned()),
+        ]
+    });
+}
+
+fn logs_in(how: &[&str], settings: impl FnOnce(&str) -> Vec<(&'static str, String)>) {
     let (_server, upstream) = everything();
-    let issuer = node("clients", &["authorization.mjs", "--port", &free_port().to_string()]);
+    let port = free_port().to_string();
+    let issuer = node("clients", &[&["authorization.mjs", "--port", &port], how].concat());
     let issuer_url = issuer.line_after("listening on ");
     let (listen, admin) = (free_port(), free_port());
     let public = format!("http://127.0.0.1:{listen}");
@@ -133,10 +150,11 @@ fn a_client_finds_out_from_a_401_alone_where_to_log_in() {
         ("HOLDFAST_SERVERS_DEFAULT_UPSTREAM", &upstream),
         ("HOLDFAST_SERVERS_DEFAULT_SCOPES", "files"),
     ]);
+    environment.envs(settings(&issuer_url));
     let _gateway = holdfast_at(&environment, listen, admin);
     for (path, more) in [("mcp", vec![]), ("servers/default/mcp", vec![]), ("sse", vec!["--sse"])] {
         let url = format!("{public}/{path}");
-        let login = [vec!["login.mjs", "--url", &url], more].concat();
+        let login = [vec!["login.mjs", "--url", &url], more, how.to_vec()].concat();
         passes("logging in", script("clients", &login), Duration::from_secs(70));
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub(crate) use cluster::{Cluster, NODES, SIGNED, Setup};
 pub(crate) use link::{Link, Way};
-pub(crate) use nats::Nats;
+pub(crate) use nats::{DROPS_CONNECTIONS, KILLS_CLIENTS, NOBODY_LISTENS, Nats};
 pub(crate) use redis::{Redis, config as redis_config};
 pub(crate) use redis_group::{RedisCluster, Sentinels, Shared};
 pub(crate) use state::State;

@@ -1,5 +1,7 @@
 //! A NATS.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use holdfast::adapters::nats::{Config, NatsBus};
@@ -63,6 +65,11 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// Says things as no client of a NATS says them, and the server lets them pass.
+    pub(crate) fn raw(&self) -> Raw {
+        Raw(TcpStream::connect(("127.0.0.1", self.port)).unwrap()).greeted()
+    }
+
     pub(crate) fn config(&self) -> Config {
         Config {
             url: self.url(),
@@ -79,5 +86,38 @@ impl Nats {
 
     pub(crate) async fn bus(&self) -> NatsBus {
         NatsBus::connect(&self.config()).await.unwrap()
+    }
+}
+
+/// A header with a lone CR, on which the client panics.
+pub(crate) const KILLS_CLIENTS: &str = "NATS/1.0\r\nX: a\rb\r\n\r\n";
+
+/// A header that the client can't read, so that it drops the connection.
+pub(crate) const DROPS_CONNECTIONS: &str = "NATS/1.0\r\nno header\r\n\r\n";
+
+/// What only the server says.
+pub(crate) const NOBODY_LISTENS: &str = "NATS/1.0 503\r\n\r\n";
+
+/// A connection without a client. It expects nothing and answers no PINGs of the server.
+pub(crate) struct Raw(TcpStream);
+
+impl Raw {
+    fn greeted(mut self) -> Self {
+        self.0.write_all(b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true}\r\n").unwrap();
+        self
+    }
+
+    /// Publishes these bytes as headers, without more, to each of these subjects.
+    pub(crate) fn say<T: AsRef<str>>(&mut self, headers: &str, subjects: &[T]) {
+        let size = headers.len();
+        let hpub = |subject: &T| format!("HPUB {} {size} {size}\r\n{headers}\r\n", subject.as_ref());
+        let said: String = subjects.iter().map(hpub).collect();
+        self.0.write_all(said.as_bytes()).unwrap();
+    }
+
+    /// Waits until the server has taken all that was said.
+    pub(crate) fn settled(mut self) {
+        self.0.write_all(b"PING\r\n").unwrap();
+        assert!(BufReader::new(self.0).lines().any(|line| line.unwrap() == "PONG"));
     }
 }

@@ -2,8 +2,8 @@
 local no = refused()
 if no then return no end
 local what, value = arg(1), arg(2)
-if what == 'client' then
-  redis.call('HSETNX', S, 'client', value)
+if what == 'client' or what == 'carried' then
+  redis.call('HSETNX', S, what, value)
 elseif what == 'upstream' then
   local stored = tonumber(redis.call('HGET', S, 'generation'))
   if not stored or tonumber(arg(3)) == stored + 1 then

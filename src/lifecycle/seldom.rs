@@ -10,7 +10,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// Lets one line through in a while, and counts the others.
 #[derive(Debug, Default)]
-pub(super) struct Seldom(Mutex<Said>);
+pub struct Seldom(Mutex<Said>);
 
 #[derive(Debug, Default)]
 struct Said {
@@ -20,7 +20,8 @@ struct Said {
 
 impl Seldom {
     /// How many lines were left out since the last one, if it is time for another.
-    pub(super) fn again(&self) -> Option<u64> {
+    #[must_use]
+    pub fn again(&self) -> Option<u64> {
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if said.last.is_some_and(|last| last.elapsed() < PAUSE) {
             said.unsaid += 1;
