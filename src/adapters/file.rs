@@ -2,7 +2,7 @@
 //! writes them, so that nobody waits for a disk; what finds the queue full is counted as lost.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::mem;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -126,9 +126,12 @@ impl Writer {
         let mut file = match self.file.take() {
             Some(file) if !has_moved(&file, &self.path) => file,
             _ => {
-                let file = open(&self.path)?;
-                // Half a line in the file before is of no use to the next.
+                let mut file = open(&self.path)?;
+                // Half a line in the file before is of no use to the next; and nothing is written behind one.
                 self.written = self.whole();
+                if !ends_with_a_line(&mut file)? {
+                    file.write_all(b"\n")?;
+                }
                 file
             }
         };
@@ -160,7 +163,18 @@ impl Writer {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+}
+
+/// Whether it has no half a line at its end, of which a full disk or a crash took the rest.
+fn ends_with_a_line(file: &mut File) -> io::Result<bool> {
+    if file.seek(SeekFrom::End(0))? == 0 {
+        return Ok(true);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
 }
 
 fn has_moved(file: &File, path: &Path) -> bool {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{fail, run};
+use crate::certificates::{self, PemFile};
 use crate::config::Secret;
 use crate::upstream::{HttpClient, HttpConfig};
 
@@ -45,8 +46,8 @@ pub enum Operation {
 enum Failure {
     #[error("{0}: not a URL")]
     Url(String),
-    #[error("--ca-file can't be used")]
-    Roots(#[source] std::io::Error),
+    #[error(transparent)]
+    Roots(certificates::Fault),
     #[error("the token has characters that no token has")]
     Token,
     #[error("no node answers at {0}: {1}")]
@@ -104,9 +105,14 @@ async fn ask(Admin { url: admin, ca_file, token }: &Admin, operation: &Operation
     let config =
         HttpConfig { connect_timeout: PATIENCE, idle_connections_max: 1, idle_connection_timeout: PATIENCE };
     let client = match ca_file {
-        Some(file) => HttpClient::secured(&config, Some(file), None).map_err(Failure::Roots)?,
-        None => HttpClient::new(&config).map_err(|error| unreachable(error.to_string()))?,
+        Some(path) => {
+            let file = PemFile { key: "--ca-file".to_owned(), path: path.clone() };
+            let roots = certificates::roots(&file).map_err(Failure::Roots)?;
+            HttpClient::secured(&config, Some(roots), None)
+        }
+        None => HttpClient::new(&config),
     };
+    let client = client.map_err(|error| unreachable(error.to_string()))?;
     let answered = tokio::time::timeout(PATIENCE, async {
         let response = client.send(request).await.map_err(|error| unreachable(error.to_string()))?;
         let status = response.status();
@@ -190,7 +196,8 @@ fn rows(list: &Value, fields: &[&str]) -> Vec<Vec<String>> {
 fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        // A client may have chosen it, and a terminal may obey it.
+        Value::String(text) => text.replace(char::is_control, "\u{fffd}"),
         Value::Array(list) => list.iter().map(text).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }

@@ -1,10 +1,9 @@
 //! The servers that the configuration names, how each is reached, and what it is shown.
 
-use std::io;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Uri};
-use url::Url;
+use url::{Host, Url};
 
 use super::gateway::StartError;
 use super::{settings, tls};
@@ -45,8 +44,14 @@ pub(super) fn servers(
         // A URL that the configuration took is a URI: both follow RFC 3986 here.
         let uri = Uri::try_from(own.upstream.reveal().as_str()).map_err(|_| InvalidId)?;
         let server = ServerName::parse(name)?;
-        let mut reached = connections(config, name, own, client, tasks)?;
+        let mut reached = connections(config, name, client, tasks)?;
         if let Some(credentials) = credentials(own, config, client)? {
+            if is_exposed(own.upstream.reveal()) {
+                tracing::warn!(
+                    server = name,
+                    "whoever is on the way to this server can read what it is shown: use https://"
+                );
+            }
             reached = reached.showing(credentials);
         }
         if own.pinned {
@@ -79,22 +84,28 @@ pub(super) fn servers(
 fn connections(
     config: &Config,
     name: &str,
-    own: &ServerConfig,
     client: &HttpClient,
     tasks: &Tasks,
 ) -> Result<HttpClient, StartError> {
-    let shown = tls::server(config, name)?;
-    if shown.is_none() && own.tls.ca_file.is_none() {
+    let (trusted, shown) = (tls::roots(config, name)?, tls::server(config, name)?);
+    if trusted.is_none() && shown.is_none() {
         return Ok(client.clone());
     }
     if let Some(pair) = &shown {
         tasks.spawn_until_stopped(Arc::clone(pair).renew());
     }
-    let http = settings::http_client(config);
-    HttpClient::secured(&http, own.tls.ca_file.as_deref(), shown).map_err(|error| {
-        let of = own.tls.ca_file.as_ref().map(|file| format!(" {}", file.display())).unwrap_or_default();
-        StartError::Address(io::Error::new(error.kind(), format!("servers.{name}.tls.ca_file{of}: {error}")))
-    })
+    Ok(HttpClient::secured(&settings::http_client(config), trusted, shown)?)
+}
+
+/// Whoever is on the way to it can read what it is shown.
+fn is_exposed(url: &Url) -> bool {
+    let here = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "http" && !here
 }
 
 /// As a server is known to others.

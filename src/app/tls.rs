@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::certificates::{Fault, Files, Pair, PemFile};
+use rustls::RootCertStore;
+
+use crate::certificates::{self, Fault, Files, Pair, PemFile};
 use crate::config::{Config, TlsFiles};
 use crate::edge::Tls;
 
@@ -22,6 +24,13 @@ pub(super) fn server(config: &Config, name: &str) -> Result<Option<Arc<Pair>>, F
     load(files, &format!("servers.{name}.tls"))
 }
 
+/// What a server's certificate has to be signed by, if not by the system's roots.
+pub(super) fn roots(config: &Config, name: &str) -> Result<Option<RootCertStore>, Fault> {
+    let file = config.servers.get(name).and_then(|server| server.tls.ca_file.clone());
+    let file = file.map(|path| PemFile { key: format!("servers.{name}.tls.ca_file"), path });
+    file.map(|file| certificates::roots(&file)).transpose()
+}
+
 /// Whether what is in the files can be used; that they are there is the configuration's matter.
 ///
 /// # Errors
@@ -31,6 +40,7 @@ pub fn check_certificates(config: &Config) -> Result<(), Fault> {
     operators(config)?;
     for name in config.servers.keys() {
         server(config, name)?;
+        roots(config, name)?;
     }
     Ok(())
 }

@@ -152,6 +152,8 @@ impl Issuers {
                 let asked = async {
                     let said = issuer.ask(introspection, token).await?;
                     let keeps = match &said {
+                        // Also one that can only be refused: whoever has it is not to have the issuer asked each time.
+                        Ok(facts) if facts.left().is_zero() => INACTIVE,
                         Ok(facts) => facts.left(),
                         Err(_) => INACTIVE,
                     };

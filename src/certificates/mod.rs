@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use rustls::RootCertStore;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -48,6 +49,33 @@ pub enum Fault {
     Without { file: PemFile, wanted: &'static str, source: pem::Error },
     #[error("{} and {} can't be used together", .pair.certificate, .pair.key)]
     Unfit { pair: Box<Files>, source: rustls::Error },
+    #[error("{file} has a certificate that can't be trusted")]
+    Untrusted { file: PemFile, source: rustls::Error },
+}
+
+/// The certificates of a file, to be trusted.
+///
+/// # Errors
+/// [`Fault`], also if it has none.
+pub fn roots(file: &PemFile) -> Result<RootCertStore, Fault> {
+    let contents = read(file)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(&contents, file)? {
+        roots.add(certificate).map_err(|source| Fault::Untrusted { file: file.clone(), source })?;
+    }
+    Ok(roots)
+}
+
+fn read(file: &PemFile) -> Result<Vec<u8>, Fault> {
+    std::fs::read(&file.path).map_err(|source| Fault::Unreadable { file: file.clone(), source })
+}
+
+/// One at least.
+fn certificates(contents: &[u8], file: &PemFile) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(contents).collect();
+    let found =
+        found.and_then(|found| if found.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(found) });
+    found.map_err(|source| Fault::Without { file: file.clone(), wanted: "certificate", source })
 }
 
 /// A certificate and its key, the newest that could be used.
@@ -132,24 +160,17 @@ struct Contents {
 }
 
 impl Contents {
-    fn read(config: &Files) -> Result<Self, Fault> {
-        let read = |file: &PemFile| {
-            std::fs::read(&file.path).map_err(|source| Fault::Unreadable { file: file.clone(), source })
-        };
-        Ok(Self { certificate: read(&config.certificate)?, key: read(&config.key)? })
+    fn read(files: &Files) -> Result<Self, Fault> {
+        Ok(Self { certificate: read(&files.certificate)?, key: read(&files.key)? })
     }
 
     fn pair(&self, config: &Files) -> Result<Arc<CertifiedKey>, Fault> {
-        let without = |file: &PemFile, wanted, source| Fault::Without { file: file.clone(), wanted, source };
-        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.certificate).collect();
-        let certificates = certificates.and_then(|found| match found.is_empty() {
-            true => Err(pem::Error::NoItemsFound),
-            false => Ok(found),
-        });
-        let certificates =
-            certificates.map_err(|source| without(&config.certificate, "certificate", source))?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|source| without(&config.key, "private key", source))?;
+        let certificates = certificates(&self.certificate, &config.certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|source| Fault::Without {
+            file: config.key.clone(),
+            wanted: "private key",
+            source,
+        })?;
         let pair = CertifiedKey::from_der(certificates, key, &default_provider())
             .map_err(|source| Fault::Unfit { pair: Box::new(config.clone()), source })?;
         Ok(Arc::new(pair))

@@ -36,7 +36,8 @@ impl Session {
     pub fn remembered_bytes(&self) -> usize {
         let client = self.client.as_ref().map_or(0, ClientFacts::bytes);
         let subscriptions: usize = self.subscriptions.iter().map(String::len).sum();
-        client + self.log_level.as_ref().map_or(0, String::len) + subscriptions
+        let carried = self.carried.as_ref().map_or(0, String::len);
+        client + self.log_level.as_ref().map_or(0, String::len) + subscriptions + carried
     }
 }
 

@@ -94,7 +94,9 @@ pub(super) async fn guard(
         Operating::Local | Operating::Nobody => None,
     };
     request.extensions_mut().insert(Operator { principal, address });
-    next.run(request).await
+    // Who leaves too early does not keep it from being done and told.
+    let done = hub.to_its_end(next.run(request)).await;
+    done.unwrap_or_else(|| self::refuse(StatusCode::INTERNAL_SERVER_ERROR, "it could not be finished"))
 }
 
 fn refuse(status: StatusCode, why: &str) -> Response {

@@ -50,9 +50,9 @@ async fn handle_get(
         Some(name) => format!("{prefix}/servers/{name}/message"),
         None => format!("{prefix}/message"),
     };
-    let endpoint = |session: &SessionId| format!("{path}?sessionId={session}");
+    let endpoint = move |session: &SessionId| format!("{path}?sessionId={session}");
     let caller = caller(&server, &known, headers);
-    let opened = edge.hub.open_http_sse(&server, &caller, position.as_ref(), endpoint).await;
+    let opened = edge.hub.open_http_sse(&server, &caller, position, endpoint).await;
     opened.map(|opened| attachment(opened, &known.identity)).map_err(|error| failed(edge, &error, None))
 }
 

@@ -45,7 +45,10 @@ pub(super) fn caller(server: &Server, known: &Known, headers: &HeaderMap) -> Cal
             || (exchanges && *name == header::AUTHORIZATION)
     };
     let passed = headers.iter().filter(|(name, _)| passes(name));
-    let headers = passed.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut headers: HeaderMap = passed.map(|(name, value)| (name.clone(), value.clone())).collect();
+    if let Some(credential) = headers.get_mut(header::AUTHORIZATION) {
+        credential.set_sensitive(true);
+    }
     Caller { principal: known.identity.principal.clone(), address: known.address, headers }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::body::Held;
 use super::deliver::end_streams;
+use super::error::UNFINISHED;
 use super::live::Live;
 use super::stream::LocalStream;
 use super::{Caller, Error, Hub};
@@ -22,11 +23,15 @@ impl Hub {
     /// # Errors
     /// [`Error::Store`].
     pub async fn close(&self, live: &Arc<Live>, caller: &Caller) -> Result<(), Error> {
-        match self.store().close(&live.id, &CloseIf::Always).await? {
-            Some(closed) => self.closed_from(closed, SessionEnd::Deleted, caller.address).await,
-            None => self.end_locally(live),
-        }
-        Ok(())
+        let (hub, live, address) = (self.clone(), live.clone(), caller.address);
+        let closed = self.to_its_end(async move {
+            match hub.store().close(&live.id, &CloseIf::Always).await? {
+                Some(closed) => hub.closed_from(closed, SessionEnd::Deleted, address).await,
+                None => hub.end_locally(&live),
+            }
+            Ok(())
+        });
+        closed.await.unwrap_or(Err(Error::Abandoned(UNFINISHED)))
     }
 
     /// An HTTP+SSE session whose stream did not come back (S5). False if the store gave no answer.
@@ -75,9 +80,9 @@ impl Hub {
             tracing::debug!(%error, "other nodes learn of a session's end when their caches do");
         }
         let server = self.inner.servers.get(Some(closed.session.server.as_str()));
-        if let (Some(server), Some(handle)) = (server, closed.session.upstream) {
-            let upstream = live.map_or_else(|| server.upstream.clone(), |live| server.reached_from(&live));
-            self.close_upstream(&server.name, upstream, handle);
+        if let (Some(server), Some(handle)) = (server, &closed.session.upstream) {
+            let upstream = self.reached_at_end(&server, live.as_deref(), &closed.session);
+            self.close_upstream(&server.name, upstream, handle.clone());
         }
     }
 

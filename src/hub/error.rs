@@ -11,6 +11,9 @@ use crate::protocol::jsonrpc::{self, Id, codes};
 use crate::upstream;
 
 /// A use case's failure.
+/// Of what ran in a task of its own, which ended before it was done.
+pub(super) const UNFINISHED: &str = "the gateway could not finish it";
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Absent, ended, or somebody else's: they look the same (P2, A12).

@@ -47,7 +47,7 @@ impl Hub {
         };
         let bytes_max = self.inner.config.session_bytes_max;
         if raw.len() > bytes_max {
-            return Err(self.too_large(bytes_max));
+            return Err(self.too_large("initialize and its answer are", bytes_max));
         }
         let opening = upstream.open(raw.clone(), 1, &caller.headers);
         let opened = tokio::time::timeout(server.requests.timeout, opening).await;
@@ -76,7 +76,7 @@ impl Hub {
         });
         if let Some((handle, _)) = agreed.as_ref().filter(|(_, client)| client.bytes() > bytes_max) {
             self.close_upstream(&server.name, upstream.clone(), handle.clone());
-            return Err(self.too_large(bytes_max));
+            return Err(self.too_large("initialize and its answer are", bytes_max));
         }
         let login = server.login.as_ref().filter(|_| agreed.is_some());
         let shown = login.and_then(|login| legacy::with_experimental(&opened.answer, "oauth", login));
@@ -84,12 +84,9 @@ impl Hub {
         Ok(Handshake { status: StatusCode::OK, answer, earlier: opened.earlier, agreed })
     }
 
-    fn too_large(&self, bytes_max: usize) -> Error {
+    pub(super) fn too_large(&self, what: &str, bytes_max: usize) -> Error {
         self.inner.metrics.limit_hit(Limit::SessionBytes);
-        let message = format!(
-            "initialize and its answer are larger than {bytes_max} bytes ({})",
-            Limit::SessionBytes.key()
-        );
+        let message = format!("{what} larger than {bytes_max} bytes ({})", Limit::SessionBytes.key());
         Error::Refused(Refusal { status: 413, code: codes::SERVER, message, data: None })
     }
 

@@ -50,6 +50,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 pub use attach::{Attachment, Wanted};
@@ -289,6 +290,18 @@ impl Hub {
     pub fn retry(&self) -> Duration {
         let StreamsConfig { retry, retry_max, .. } = self.inner.config.streams;
         retry + retry_max.saturating_sub(retry).mul_f64(fastrand::f64())
+    }
+
+    /// Does it to its end, whether or not who asked for it still waits; `None` if it could not be done.
+    pub async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (send, done) = oneshot::channel();
+        self.inner.tasks.spawn(async move {
+            let _ = send.send(work.await);
+        });
+        done.await.ok()
     }
 
     fn store(&self) -> &dyn SessionStore {

@@ -45,7 +45,7 @@ impl Hub {
         // answer looks like.
         let stream = listening.then(|| self.stream_place(&caller.principal, StreamKind::Post, false));
         let stream = stream.transpose()?;
-        let eras = server.reached_by(caller).eras().await?;
+        let eras = server.reached_by(&caller.headers).eras().await?;
         if !eras.modern.iter().any(|supported| supported == version) {
             let legacy = LegacyVersion::ALL.iter().map(|version| version.as_str()).filter(|_| eras.legacy);
             let supported: Vec<_> = eras.modern.iter().map(String::as_str).chain(legacy).collect();

@@ -8,6 +8,7 @@ use http::StatusCode;
 use tokio::sync::oneshot;
 
 use super::attach::{Attachment, Wanted};
+use super::error::UNFINISHED;
 use super::handshake::Handshake;
 use super::live::Live;
 use super::post::Reply;
@@ -51,7 +52,7 @@ impl Hub {
                 hub.close_quietly(&id).await;
             }
         });
-        opening.await.unwrap_or(Err(Error::Abandoned("the gateway could not finish it")))
+        opening.await.unwrap_or(Err(Error::Abandoned(UNFINISHED)))
     }
 
     async fn initialize_now(
@@ -66,7 +67,7 @@ impl Hub {
             SessionPolicy::Stateful => self.session_place(&caller.principal)?,
             SessionPolicy::Stateless => None,
         };
-        let upstream = server.reached_by(caller);
+        let upstream = server.reached_by(&caller.headers);
         let handshake = self.shake_hands(server, &upstream, caller, request).await?;
         let body = handshake.answer.raw().clone();
         let Some((handle, client)) = handshake.agreed else {
@@ -94,6 +95,7 @@ impl Hub {
                 return Err(error);
             }
         };
+        self.carry(server, &live, caller)?;
         self.keep_earlier(&live, StreamId::get(), &handshake.earlier).await;
         Ok(Opening { session: Some(id), status: StatusCode::OK, body })
     }
@@ -186,42 +188,43 @@ impl Hub {
         &self,
         server: &Arc<Server>,
         caller: &Caller,
-        position: Option<&EventId>,
+        position: Option<EventId>,
+        endpoint: impl Fn(&SessionId) -> String + Send + 'static,
+    ) -> Result<Attachment, Error> {
+        let Some(id) = position.as_ref().and_then(|position| position.session.clone()) else {
+            let (hub, server, caller) = (self.clone(), server.clone(), caller.clone());
+            let opened = self.to_its_end(async move {
+                let place = hub.session_place(&caller.principal)?;
+                let id = hub.open(&server, &caller, Transport::HttpSse, place).await?;
+                let attached = hub.attach_first(&server, &caller, &id, endpoint).await;
+                if attached.is_err() {
+                    // Nobody got it.
+                    hub.close_quietly(&id).await;
+                }
+                attached
+            });
+            return opened.await.unwrap_or(Err(Error::Abandoned(UNFINISHED)));
+        };
+        let live = self.session_of(server, caller, &id, Transport::HttpSse).await?;
+        let endpoint = endpoint(&live.id);
+        let (position, address) = (position.as_ref(), caller.address);
+        let wanted = Wanted { endpoint: Some(&endpoint), primes: false, position, address };
+        self.attach(server, &live, wanted).await
+    }
+
+    async fn attach_first(
+        &self,
+        server: &Arc<Server>,
+        caller: &Caller,
+        id: &SessionId,
         endpoint: impl Fn(&SessionId) -> String,
     ) -> Result<Attachment, Error> {
-        let resumed = position.and_then(|position| position.session.clone());
-        let live = match &resumed {
-            Some(id) => self.session_of(server, caller, id, Transport::HttpSse).await?,
-            None => {
-                let place = self.session_place(&caller.principal)?;
-                let id = self.open(server, caller, Transport::HttpSse, place).await?;
-                let opened = async {
-                    self.seal(server, &id, caller).await?;
-                    self.session(server, caller, &id).await
-                };
-                match opened.await {
-                    Ok(live) => live,
-                    Err(error) => {
-                        // Nobody got it.
-                        self.close_quietly(&id).await;
-                        return Err(error);
-                    }
-                }
-            }
-        };
-        let endpoint = endpoint(&live.id);
-        let position = position.filter(|_| resumed.is_some());
-        let attached = self
-            .attach(
-                server,
-                &live,
-                Wanted { endpoint: Some(&endpoint), primes: false, position, address: caller.address },
-            )
-            .await;
-        if attached.is_err() && resumed.is_none() {
-            self.close_quietly(&live.id).await;
-        }
-        attached
+        self.seal(server, id, caller).await?;
+        let live = self.session(server, caller, id).await?;
+        let endpoint = endpoint(id);
+        let address = caller.address;
+        let wanted = Wanted { endpoint: Some(&endpoint), primes: false, position: None, address };
+        self.attach(server, &live, wanted).await
     }
 
     /// As [`Hub::session`]; a session of the other transport looks absent.

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::body::StreamBody;
 use super::call::Call;
+use super::error::UNFINISHED;
 use super::exchange::{Asked, Exchange};
 use super::live::{Live, Refused};
 use super::passing::PassingBody;
@@ -163,7 +164,7 @@ impl Hub {
         };
         let exchange = Exchange::new(self, live, asked, reply);
         self.inner.tasks.spawn(exchange.run());
-        answer.await.unwrap_or(Err(Error::Abandoned("the gateway could not finish it")))
+        answer.await.unwrap_or(Err(Error::Abandoned(UNFINISHED)))
     }
 
     /// A notification or an answer: 202 once the upstream has acknowledged it.

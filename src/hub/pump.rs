@@ -160,11 +160,12 @@ impl Pump {
         self.live.pumps(generation);
         self.reached.take_if(|reached| reached.generation != generation);
         let position = self.reached.as_ref().map(|reached| &*reached.event);
-        let mut answers = match self.server.reached_from(&self.live).listen(&handle, position).await {
+        let upstream = self.server.reached_from(&self.live);
+        let mut answers = match upstream.listen(&handle, position).await {
             Ok(Some(answers)) => answers,
             Ok(None) => return Err(Broke::ForGood),
             Err(upstream::Error::SessionGone { .. }) => {
-                return match self.hub.reopen(&self.server, &self.live, &handle).await {
+                return match self.hub.reopen(&self.server, &upstream, &self.live, &handle).await {
                     Ok(_) => Ok(Some(Duration::ZERO)),
                     Err(Error::NoSession) => Err(Broke::ForGood),
                     Err(_) => Err(Broke::Again),

@@ -16,7 +16,7 @@ use crate::ports::{Envelope, Updated};
 use crate::protocol::jsonrpc::{Message, codes};
 use crate::protocol::legacy;
 use crate::telemetry::Outcome;
-use crate::upstream::{self, Answers};
+use crate::upstream::{self, Answers, Upstream};
 
 impl Hub {
     /// Sends a session's request; if the upstream has forgotten the session (404: it did not run), in
@@ -29,10 +29,10 @@ impl Hub {
         headers: &HeaderMap,
     ) -> Result<Answers, Error> {
         let handle = live.upstream().ok_or_else(not_initialized)?;
-        let upstream = server.reached_from(live);
+        let upstream = server.reached_in(live, headers);
         match upstream.call(Some(&handle), raw.clone(), headers).await {
             Err(upstream::Error::SessionGone { .. }) => {
-                let handle = self.move_on(server, live, &handle).await?;
+                let handle = self.move_on(server, &upstream, live, &handle).await?;
                 Ok(upstream.call(Some(&handle), raw, headers).await?)
             }
             other => Ok(other?),
@@ -60,10 +60,10 @@ impl Hub {
         headers: &HeaderMap,
     ) -> Result<(), Error> {
         let handle = live.upstream().ok_or_else(not_initialized)?;
-        let upstream = server.reached_from(live);
+        let upstream = server.reached_in(live, headers);
         match upstream.notify(Some(&handle), raw.clone(), headers).await {
             Err(upstream::Error::SessionGone { .. }) => {
-                let handle = self.move_on(server, live, &handle).await?;
+                let handle = self.move_on(server, &upstream, live, &handle).await?;
                 Ok(upstream.notify(Some(&handle), raw, headers).await?)
             }
             other => Ok(other?),
@@ -75,6 +75,7 @@ impl Hub {
     pub(super) async fn reopen(
         &self,
         server: &Server,
+        upstream: &Upstream,
         live: &Live,
         lost: &UpstreamHandle,
     ) -> Result<UpstreamHandle, Error> {
@@ -87,7 +88,6 @@ impl Hub {
         tracing::warn!(session = %live.id, upstream = server.upstream.name(), "the upstream lost a session; opening another");
         self.inner.metrics.upstream_session_lost();
         let client = session.client.ok_or_else(not_initialized)?;
-        let upstream = server.reached_from(live);
         let opening = upstream.reopen(client.initialize.into(), lost.generation + 1);
         let opened = tokio::time::timeout(server.requests.timeout, opening).await;
         let handle = match opened.unwrap_or_else(|_| Err(server.upstream.late())) {
@@ -132,10 +132,11 @@ impl Hub {
     async fn move_on(
         &self,
         server: &Server,
+        upstream: &Upstream,
         live: &Arc<Live>,
         lost: &UpstreamHandle,
     ) -> Result<UpstreamHandle, Error> {
-        let handle = self.reopen(server, live, lost).await?;
+        let handle = self.reopen(server, upstream, live, lost).await?;
         if lost.node.is_some() {
             self.read_the_newest(live);
         }

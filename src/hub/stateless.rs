@@ -79,7 +79,7 @@ impl Hub {
             env!("CARGO_PKG_VERSION")
         );
         let initialize = jsonrpc::request(&Id::string("holdfast-alone"), "initialize", Some(&params));
-        let upstream = server.reached_by(caller);
+        let upstream = server.reached_by(&caller.headers);
         let handle = upstream.reopen(initialize, 1).await?;
         // It ends with the answers, or before them if the client goes.
         let own = Unkept::new(self, server, upstream.clone(), handle.clone());

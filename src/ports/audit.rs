@@ -185,7 +185,12 @@ impl AuditEvent {
 }
 
 fn cut(name: &str) -> String {
-    name.chars().take(NAME_CHARACTERS_MAX).collect()
+    // What a terminal may obey and JSON does not escape.
+    let shown = |character| match character {
+        '\u{7f}'..='\u{9f}' => char::REPLACEMENT_CHARACTER,
+        other => other,
+    };
+    name.chars().take(NAME_CHARACTERS_MAX).map(shown).collect()
 }
 
 #[derive(Serialize)]

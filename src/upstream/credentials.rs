@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
-use http::{HeaderName, HeaderValue, Request};
+use http::{HeaderName, HeaderValue, Method, Request};
 use http_body_util::Full;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -24,6 +24,10 @@ pub use endpoint::TokenConfig;
 
 /// A failure is told to all who ask so soon after it.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// So soon after a token was replaced because its server had refused it, the next is not: it is not the token then
+/// that the server refuses.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What requests to one server carry.
 #[derive(Clone)]
@@ -43,6 +47,9 @@ pub(super) struct Kept(Mutex<Held>);
 #[derive(Default)]
 struct Held {
     token: Option<(HeaderValue, Instant)>,
+    /// Its server has refused it, since when; it is used as long as no other can be had.
+    refused: bool,
+    replaced: Option<Instant>,
     failed: Option<(Arc<Failure>, Instant)>,
 }
 
@@ -97,6 +104,10 @@ impl Credentials {
                 return Ok(Shown::Fixed);
             }
             Kind::Own(endpoint, kept) => (&**endpoint, kept.clone(), Grant::ClientCredentials),
+            // The end of a session, of which no client's request is left.
+            Kind::Exchanged(_) if clients.is_none() && request.method() == Method::DELETE => {
+                return Ok(Shown::Fixed);
+            }
             Kind::Exchanged(exchange) => {
                 let token = exchange::bearer(clients.as_ref()).ok_or(
                     "what it is shown is exchanged for a client's token, and this request has none of an issuer's",
@@ -116,8 +127,16 @@ impl Shown {
         match self {
             Self::Fixed => false,
             Self::Token(kept, refused) => {
-                kept.0.lock().await.token.take_if(|(token, _)| token == refused);
-                true
+                let mut held = kept.0.lock().await;
+                if held.token.as_ref().is_none_or(|(token, _)| token != refused) {
+                    // Somebody else was told so before.
+                    return true;
+                }
+                let renews = held.replaced.is_none_or(|replaced| replaced.elapsed() >= PATIENCE);
+                if renews {
+                    (held.refused, held.replaced) = (true, Some(Instant::now()));
+                }
+                renews
             }
         }
     }
@@ -127,25 +146,31 @@ impl Kept {
     async fn token(&self, endpoint: &Endpoint, grant: &Grant) -> Result<HeaderValue, BoxError> {
         // Whoever waits here meanwhile needs what is being fetched.
         let mut held = self.0.lock().await;
-        if let Some((token, _)) = held.token.as_ref().filter(|(_, until)| Instant::now() < *until) {
-            return Ok(token.clone());
+        let token = held.token.as_ref().filter(|(_, until)| Instant::now() < *until);
+        let token = token.map(|(token, _)| token.clone());
+        if let Some(token) = token.clone().filter(|_| !held.refused) {
+            return Ok(token);
         }
-        if let Some((failure, _)) = held.failed.as_ref().filter(|(_, at)| at.elapsed() < PAUSE) {
-            return Err(failure.clone().into());
-        }
-        match endpoint.ask(grant).await {
-            Ok((token, life)) => {
-                // Shortly before its end it might arrive too late.
-                let until = Instant::now() + life - (life / 10).min(Duration::from_secs(30));
-                *held = Held { token: Some((token.clone(), until)), failed: None };
-                Ok(token)
-            }
-            Err(why) => {
-                let failure = Arc::new(Failure { endpoint: endpoint.to_string(), why });
-                held.failed = Some((failure.clone(), Instant::now()));
-                Err(failure.into())
-            }
-        }
+        let failed = held.failed.as_ref().filter(|(_, at)| at.elapsed() < PAUSE);
+        let failure = match failed {
+            Some((failure, _)) => failure.clone(),
+            None => match endpoint.ask(grant).await {
+                Ok((token, life)) => {
+                    // Shortly before its end it might arrive too late.
+                    let until = Instant::now() + life - (life / 10).min(Duration::from_secs(30));
+                    let replaced = held.replaced;
+                    *held = Held { token: Some((token.clone(), until)), replaced, ..Held::default() };
+                    return Ok(token);
+                }
+                Err(why) => {
+                    let failure = Arc::new(Failure { endpoint: endpoint.to_string(), why });
+                    held.failed = Some((failure.clone(), Instant::now()));
+                    failure
+                }
+            },
+        };
+        // What was refused once may be good for others.
+        token.ok_or_else(|| failure.into())
     }
 }
 

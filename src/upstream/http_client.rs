@@ -3,7 +3,6 @@
 //! configuration only.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +15,6 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::client::{ResolvesClientCert, Resumption, WantsClientCert};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, SignatureScheme, WantsVerifier};
 
@@ -75,18 +72,18 @@ impl HttpClient {
         Self::secured(config, None, None)
     }
 
-    /// Trusts what the certificates of a file have signed, and nothing else; shows a certificate of its own
-    /// where a server asks for one (RFC 8446, section 4.3.2).
+    /// Trusts what these certificates have signed, and nothing else; shows a certificate of its own where a server
+    /// asks for one (RFC 8446, section 4.3.2).
     ///
     /// # Errors
-    /// If the file can't be read or has none.
+    /// If TLS can't be set up.
     pub fn secured(
         config: &Config,
-        trusted: Option<&Path>,
+        trusted: Option<RootCertStore>,
         shown: Option<Arc<Pair>>,
     ) -> std::io::Result<Self> {
         let rooted = match trusted {
-            Some(file) => builder()?.with_root_certificates(roots(file)?),
+            Some(roots) => builder()?.with_root_certificates(roots),
             None => with_the_systems_roots()?,
         };
         let tls = match shown {
@@ -182,14 +179,6 @@ fn builder() -> std::io::Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(std::io::Error::other)
-}
-
-fn roots(file: &Path) -> std::io::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(std::io::Error::other)? {
-        roots.add(certificate.map_err(std::io::Error::other)?).map_err(std::io::Error::other)?;
-    }
-    if roots.is_empty() { Err(std::io::Error::other("it has no certificate in PEM")) } else { Ok(roots) }
 }
 
 /// Without any roots only upstreams behind TLS are out of reach.

@@ -27,14 +27,16 @@ impl Streamable {
         if let Some(eras) = self.inner.eras.get() {
             return Ok(eras);
         }
-        let _one_at_a_time = self.inner.eras.probing.lock().await;
-        if let Some(eras) = self.inner.eras.get() {
-            return Ok(eras);
-        }
-        let probed = tokio::time::timeout(self.inner.config.timeout, self.probe()).await;
-        let eras = probed.map_err(|_| self.late())??;
-        self.inner.eras.set(eras.clone());
-        Ok(eras)
+        let probed = tokio::time::timeout(self.inner.config.timeout, async {
+            let _one_at_a_time = self.inner.eras.probing.lock().await;
+            if let Some(eras) = self.inner.eras.get() {
+                return Ok(eras);
+            }
+            let eras = self.probe().await?;
+            self.inner.eras.set(eras.clone());
+            Ok(eras)
+        });
+        probed.await.map_err(|_| self.late())?
     }
 
     async fn probe(&self) -> Result<Eras, Error> {

@@ -15,22 +15,28 @@ pub(super) const CREDENTIALS: &str = "What this server is shown of who asks. A c
 pub(super) const TLS: &str = "How TLS is spoken with this server, where its address is `https://`.";
 
 /// Headers that requests have of their own, and what stands for a credential.
-const OURS: [&str; 14] = [
+const OURS: [&str; 17] = [
     "accept",
     "accept-encoding",
     "connection",
     "content-encoding",
     "content-length",
     "content-type",
+    "expect",
     "host",
+    "http2-settings",
     "keep-alive",
     "last-event-id",
     "proxy-connection",
     "te",
+    "trailer",
     "transfer-encoding",
     "upgrade",
     "user-agent",
 ];
+
+/// What goes on to every server.
+const PASSED: [&str; 4] = ["accept-language", "baggage", "traceparent", "tracestate"];
 
 /// Clients' credentials, which are for the gateway (A8).
 const CREDENTIAL: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
@@ -123,6 +129,7 @@ fn passed(text: &str) -> Result<String, Reason> {
             Err("stands for a client's credential, which is for the gateway".into())
         }
         name if is_ours(name) => Err("is one that requests have of their own".into()),
+        name if PASSED.contains(&name) => Err("goes on to every server".into()),
         _ => Ok(name),
     }
 }

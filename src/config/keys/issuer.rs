@@ -63,7 +63,8 @@ pub(super) fn issuer(s: &mut Section<'_, '_>) -> Option<IssuerConfig> {
         "sub",
         "the name of a claim that says who",
         |text| match text {
-            "iss" | "aud" | "scope" | "scp" => Err("says something else".into()),
+            "iss" | "aud" | "scope" | "scp" | "exp" | "nbf" | "iat" | "jti" | "cnf" | "token_type"
+            | "active" => Err("says something else".into()),
             _ => address_or_name(text),
         },
         "The claim that says who a token is of. Another than `sub` must be as unique, and never given anew.",

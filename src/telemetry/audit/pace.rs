@@ -1,5 +1,5 @@
 //! How many refusals are written one by one: in every window of time so many of one kind from one source,
-//! and so many in all, however many strangers send however much. The others are counted.
+//! and so many in all of each kind, of strangers and of who is known apart. The others are counted.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -20,6 +20,8 @@ pub(super) struct Source {
     deed: Deed,
     address: Option<IpAddr>,
     principal: Option<Principal>,
+    /// One of many may be the one that matters.
+    reason: Option<&'static str>,
 }
 
 impl Source {
@@ -29,32 +31,34 @@ impl Source {
             IpAddr::V4(_) => address,
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         });
-        Self { deed: event.deed, address, principal: event.principal.clone() }
+        Self { deed: event.deed, address, principal: event.principal.clone(), reason: event.reason }
     }
 }
 
-/// One window, of which no more than [`OF_ALL`] sources are remembered.
+/// One window, of which no more sources are remembered than are written.
 #[derive(Debug)]
 pub(super) struct Pace {
     began: Instant,
-    written: usize,
+    /// Of each kind, from strangers or not.
+    written: HashMap<(Deed, bool), usize>,
     sources: HashMap<Source, usize>,
     left_out: HashMap<Deed, u64>,
 }
 
 impl Pace {
     pub(super) fn new(began: Instant) -> Self {
-        Self { began, written: 0, sources: HashMap::new(), left_out: HashMap::new() }
+        Self { began, written: HashMap::new(), sources: HashMap::new(), left_out: HashMap::new() }
     }
 
     /// Whether it is written; otherwise it is counted.
     pub(super) fn lets_through(&mut self, source: Source) -> bool {
         let deed = source.deed;
-        if self.written < OF_ALL {
+        let all = self.written.entry((deed, source.principal.is_some())).or_default();
+        if *all < OF_ALL {
             let written = self.sources.entry(source).or_default();
             if *written < OF_A_SOURCE {
                 *written += 1;
-                self.written += 1;
+                *all += 1;
                 return true;
             }
         }

@@ -10,6 +10,8 @@ use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::upstream::http_client::HttpClient;
 
@@ -19,8 +21,12 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How long a token is kept whose issuer doesn't say for how long it is good.
 const LIFE: Duration = Duration::from_secs(300);
 
-/// The longest that one is kept.
+/// The shortest and the longest that one is kept.
+const LIFE_MIN: Duration = Duration::from_secs(1);
 const LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Questions at the same time: after a start all clients' tokens are exchanged at once.
+const AT_ONCE: usize = 64;
 
 /// Where tokens come from, and for whom.
 #[derive(Clone)]
@@ -47,13 +53,29 @@ pub(super) enum Grant {
 pub(super) struct Endpoint {
     config: TokenConfig,
     client: HttpClient,
+    turns: Semaphore,
 }
 
 /// RFC 6749, section 5.1.
 #[derive(Deserialize)]
 struct Granted {
     access_token: String,
-    expires_in: Option<u64>,
+    #[serde(default)]
+    token_type: Option<String>,
+    /// A number, or what some make of it.
+    #[serde(default)]
+    expires_in: Value,
+}
+
+impl Granted {
+    fn life(&self) -> Duration {
+        let seconds = match &self.expires_in {
+            Value::String(text) => text.trim().parse().ok(),
+            other => other.as_f64(),
+        };
+        let life = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(LIFE);
+        life.clamp(LIFE_MIN, LIFE_MAX)
+    }
 }
 
 /// RFC 6749, section 5.2.
@@ -63,8 +85,8 @@ struct Refused {
 }
 
 impl Endpoint {
-    pub(super) const fn new(config: TokenConfig, client: HttpClient) -> Self {
-        Self { config, client }
+    pub(super) fn new(config: TokenConfig, client: HttpClient) -> Self {
+        Self { config, client, turns: Semaphore::new(AT_ONCE) }
     }
 
     /// A token as it stands in a header, and for how long it is good; otherwise why there is none.
@@ -74,6 +96,7 @@ impl Endpoint {
     }
 
     async fn ask_now(&self, grant: &Grant) -> Result<(HeaderValue, Duration), String> {
+        let _turn = self.turns.acquire().await;
         let TokenConfig { endpoint, client_id, client_secret, .. } = &self.config;
         // RFC 6749, section 2.3.1.
         let pair = format!("{}:{}", encoded(client_id), encoded(client_secret));
@@ -87,18 +110,22 @@ impl Endpoint {
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| error.to_string())?.to_bytes();
-        if status != StatusCode::OK {
+        let granted = serde_json::from_slice::<Granted>(&body).ok();
+        let granted = granted.filter(|granted| status == StatusCode::OK && !granted.access_token.is_empty());
+        let Some(granted) = granted else {
             let code =
                 serde_json::from_slice::<Refused>(&body).ok().filter(|refused| is_code(&refused.error));
             let code = code.map(|refused| format!(" ({})", refused.error)).unwrap_or_default();
-            return Err(format!("it answered {status}{code}"));
+            return Err(format!("it answered {status}{code}, and no token"));
+        };
+        // RFC 6749, section 7.1: what is not understood is not used.
+        if granted.token_type.as_ref().is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
+            return Err("its token is no bearer token".to_owned());
         }
-        let granted: Granted =
-            serde_json::from_slice(&body).map_err(|_| "its answer is no token".to_owned())?;
         let token = HeaderValue::from_str(&format!("Bearer {}", granted.access_token));
         let mut token = token.map_err(|_| "its token can't stand in a header".to_owned())?;
         token.set_sensitive(true);
-        Ok((token, granted.expires_in.map_or(LIFE, Duration::from_secs).min(LIFE_MAX)))
+        Ok((token, granted.life()))
     }
 
     fn form(&self, grant: &Grant) -> String {

@@ -98,6 +98,11 @@ pub(crate) async fn attributes_are_kept_as_they_came(harness: &impl Harness) {
     let pinned = UpstreamHandle { node: Some(node("a-1")), ..handle(2, "u2") };
     let session = updated(&*store, &id, SessionPart::Upstream(pinned.clone())).await;
     assert_eq!(session.upstream, Some(pinned), "and the node that has it");
+    assert_eq!(session.carried, None);
+    for again in ["1 a x_-\u{fc}", "another"] {
+        let session = updated(&*store, &id, SessionPart::Carried(again.to_owned())).await;
+        assert_eq!(session.carried.as_deref(), Some("1 a x_-\u{fc}"), "it is set once");
+    }
 }
 
 pub(crate) async fn of_many_handles_one_is_adopted_by_all(harness: &impl Harness) {
