@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query as UrlQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
@@ -144,9 +145,12 @@ impl Filter {
 pub(super) async fn list(
     State((hub, _)): Shared,
     Extension(operator): Asking,
-    UrlQuery(filter): UrlQuery<Filter>,
+    filter: Result<UrlQuery<Filter>, QueryRejection>,
 ) -> Response {
-    let listed = listed(&hub, filter).await;
+    let listed = match filter {
+        Ok(UrlQuery(filter)) => listed(&hub, filter).await,
+        Err(rejection) => refuse(StatusCode::BAD_REQUEST, &rejection.body_text()),
+    };
     operator.told(&hub, AuditEvent::new(Deed::AdminListedSessions), listed)
 }
 
@@ -169,13 +173,16 @@ pub(super) async fn show(
     Extension(operator): Asking,
     Path(id): Path<String>,
 ) -> Response {
-    let Ok(id) = SessionId::parse(&id) else { return failed(&Error::NoSession) };
-    let response = match hub.inspect(&id).await {
-        Ok(Some(inspected)) => Json(shown(&inspected)).into_response(),
-        Ok(None) => failed(&Error::NoSession),
-        Err(error) => failed(&error),
+    let id = SessionId::parse(&id);
+    let response = match &id {
+        Ok(id) => match hub.inspect(id).await {
+            Ok(Some(inspected)) => Json(shown(&inspected)).into_response(),
+            Ok(None) => failed(&Error::NoSession),
+            Err(error) => failed(&error),
+        },
+        Err(_) => failed(&Error::NoSession),
     };
-    operator.told(&hub, about(Deed::AdminShowedSession, id), response)
+    operator.told(&hub, about(Deed::AdminShowedSession, id.ok()), response)
 }
 
 pub(super) async fn end(
@@ -183,9 +190,12 @@ pub(super) async fn end(
     Extension(operator): Asking,
     Path(id): Path<String>,
 ) -> Response {
-    let Ok(id) = SessionId::parse(&id) else { return failed(&Error::NoSession) };
-    let response = done(hub.end_session(&id).await);
-    operator.told(&hub, about(Deed::AdminEndedSession, id), response)
+    let id = SessionId::parse(&id);
+    let response = match &id {
+        Ok(id) => done(hub.end_session(id).await),
+        Err(_) => failed(&Error::NoSession),
+    };
+    operator.told(&hub, about(Deed::AdminEndedSession, id.ok()), response)
 }
 
 pub(super) async fn close_streams(
@@ -194,17 +204,18 @@ pub(super) async fn close_streams(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let Ok(id) = SessionId::parse(&id) else { return failed(&Error::NoSession) };
-    let response = if is_json(&headers) {
-        done(hub.close_streams(&id).await)
-    } else {
-        refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json")
+    let id = SessionId::parse(&id);
+    let response = match &id {
+        Ok(id) if is_json(&headers) => done(hub.close_streams(id).await),
+        Ok(_) => refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json"),
+        Err(_) => failed(&Error::NoSession),
     };
-    operator.told(&hub, about(Deed::AdminClosedStreams, id), response)
+    operator.told(&hub, about(Deed::AdminClosedStreams, id.ok()), response)
 }
 
-fn about(deed: Deed, id: SessionId) -> AuditEvent {
-    AuditEvent { session: Some(id), ..AuditEvent::new(deed) }
+/// The session is absent where what was asked for can't be one's id.
+fn about(deed: Deed, session: Option<SessionId>) -> AuditEvent {
+    AuditEvent { session, ..AuditEvent::new(deed) }
 }
 
 fn done(outcome: Result<bool, Error>) -> Response {
@@ -246,10 +257,13 @@ pub(super) async fn publish(
     State((hub, _)): Shared,
     Extension(operator): Asking,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let mut event = AuditEvent::new(Deed::AdminPublished);
-    let response = published(&hub, &headers, &body, &mut event).await;
+    let response = match body {
+        Ok(body) => published(&hub, &headers, &body, &mut event).await,
+        Err(rejection) => refuse(rejection.status(), &rejection.body_text()),
+    };
     operator.told(&hub, event, response)
 }
 

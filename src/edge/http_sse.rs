@@ -78,12 +78,13 @@ async fn handle_post(
     if server.sessions == SessionPolicy::Stateless {
         return Err(no_sessions(edge));
     }
-    let id = named.session.as_deref().and_then(|text| SessionId::parse(text).ok()).ok_or_else(|| {
-        refuse_with(edge, codes::SERVER, "the query needs sessionId, as the endpoint event gave it")
-    })?;
     let mut caller = caller(&server, &known, request.headers());
     // Its session has those of its opening GET.
     server.passes.iter().for_each(|name| _ = caller.headers.remove(name));
+    let id = named.session.as_deref().and_then(|text| SessionId::parse(text).ok()).ok_or_else(|| {
+        edge.hub.note_malformed(&server, &caller);
+        refuse_with(edge, codes::SERVER, "the query needs sessionId, as the endpoint event gave it")
+    })?;
     let body = messages(edge, &caller.principal, request).await?;
     permit(edge, name, Endpoint::HttpSse, &known.identity, &body)?;
     let found = edge.hub.session_of(&server, &caller, &id, Transport::HttpSse).await;

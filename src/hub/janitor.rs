@@ -111,14 +111,19 @@ impl Hub {
     }
 
     async fn end_idle_sessions(&self) {
-        match self.store().reap(BATCH).await {
-            Ok(reaped) => {
-                for closed in reaped {
-                    self.closed(closed, SessionEnd::Idle).await;
+        let hub = self.clone();
+        // What is gone from the store nobody else can end: also when this node ends meanwhile.
+        let ended = self.to_its_end(async move {
+            match hub.store().reap(BATCH).await {
+                Ok(reaped) => {
+                    for closed in reaped {
+                        hub.closed(closed, SessionEnd::Idle).await;
+                    }
                 }
+                Err(error) => tracing::debug!(%error, "idle sessions are not ended yet"),
             }
-            Err(error) => tracing::debug!(%error, "idle sessions are not ended yet"),
-        }
+        });
+        let _ = ended.await;
     }
 
     /// A session that was used, or has a stream here, is not idle.

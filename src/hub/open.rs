@@ -239,7 +239,11 @@ impl Hub {
         transport: Transport,
     ) -> Result<Arc<Live>, Error> {
         let live = self.session(server, caller, id).await?;
-        if live.session().transport == transport { Ok(live) } else { Err(Error::NoSession) }
+        if live.session().transport == transport {
+            return Ok(live);
+        }
+        self.note_refused(&server.name, caller, id, "transport");
+        Err(Error::NoSession)
     }
 
     async fn open(

@@ -147,6 +147,15 @@ async fn each_thing_that_somebody_does_or_tries_is_one_line() {
         let expected = parsed.map_or(expected.clone(), |id| of(expected, &id.fingerprint()));
         assert_eq!(log.one(&b).await, expected);
     }
+    let body = calling("read_x").to_string();
+    let over_http_sse = async |session: &str| {
+        as_who(&b, &alice).ask("POST", &format!("/message?sessionId={session}"), &POST, &body).await.status
+    };
+    assert_eq!(over_http_sse("../etc/passwd").await, 400);
+    assert_eq!(log.one(&b).await, event("session.refused", "refused", Some("malformed"), "token:alice"));
+    assert_eq!(over_http_sse(&id).await, 404);
+    let other_way = event("session.refused", "refused", Some("transport"), "token:alice");
+    assert_eq!(log.one(&b).await, of(other_way, &fingerprint));
     let headers = [POST.as_slice(), &[("origin", "https://evil.example")]].concat();
     assert_eq!(a.client().ask("POST", "/mcp", &headers, "{}").await.status, 403);
     assert_eq!(
@@ -190,6 +199,16 @@ async fn each_thing_that_somebody_does_or_tries_is_one_line() {
     assert_eq!(operator.ask("DELETE", &format!("/api/sessions/{absent}"), &[], "").await.status, 404);
     let missing = log.one(&a).await;
     assert_eq!((&missing["outcome"], &missing["reason"]), (&value!("refused"), &value!("absent")));
+    for (method, path, body, what, reason) in [
+        ("DELETE", "/api/sessions/nonsense", "", "end_session", "absent"),
+        ("GET", "/api/sessions?limit=nonsense", "", "list_sessions", "invalid"),
+        ("POST", "/api/publish", "nonsense", "publish", "invalid"),
+    ] {
+        assert!(operator.ask(method, path, &JSON, body).await.status >= 400, "{path}");
+        let event = format!("admin.{what}");
+        let expected = value!({ "event": event, "outcome": "refused", "reason": reason, "principal": "admin:ops" });
+        assert_eq!(log.one(&a).await, expected);
+    }
 
     // Ends: its owner's, and an operator's.
     assert_eq!(client.delete().await.status, 204);
@@ -204,7 +223,7 @@ async fn each_thing_that_somebody_does_or_tries_is_one_line() {
 
     a.stop().await;
     b.stop().await;
-    log.added(0).await;
+    assert_eq!(log.added(0).await, Vec::<Value>::new());
     for secret in [&alice, &bob, &ops, &id, &absent, &others, "hf_s3cret", "p4yload", "passwd"] {
         assert!(!log.text.contains(secret), "{secret} is in\n{}", log.text);
     }
