@@ -260,7 +260,10 @@ impl Call {
             }
             Happened::Ended(why) => {
                 self.told().to_stop(&self.hub, why);
-                Some(self.fail(Error::Abandoned(why), ExchangeEnd::Abandoned))
+                self.end(ExchangeEnd::Abandoned);
+                let payload = Error::Abandoned(why).body(Some(&self.id));
+                // Who has no answer yet is told what anybody is who comes later (L25).
+                Some(Step::Final(Final { payload, outcome: Err(Error::NoSession), event: None }))
             }
         }
     }

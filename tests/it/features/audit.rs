@@ -200,13 +200,14 @@ async fn each_thing_that_somebody_does_or_tries_is_one_line() {
     let missing = log.one(&a).await;
     assert_eq!((&missing["outcome"], &missing["reason"]), (&value!("refused"), &value!("absent")));
     for (method, path, body, what, reason) in [
-        ("DELETE", "/api/sessions/nonsense", "", "end_session", "absent"),
+        ("DELETE", "/api/sessions/a%2Fb", "", "end_session", "absent"),
         ("GET", "/api/sessions?limit=nonsense", "", "list_sessions", "invalid"),
         ("POST", "/api/publish", "nonsense", "publish", "invalid"),
     ] {
         assert!(operator.ask(method, path, &JSON, body).await.status >= 400, "{path}");
         let event = format!("admin.{what}");
-        let expected = value!({ "event": event, "outcome": "refused", "reason": reason, "principal": "admin:ops" });
+        let expected =
+            value!({ "event": event, "outcome": "refused", "reason": reason, "principal": "admin:ops" });
         assert_eq!(log.one(&a).await, expected);
     }
 
