@@ -114,13 +114,13 @@ impl Mail {
         if parcel.number > expected { Arrival::AfterGap } else { Arrival::Next }
     }
 
-    /// Forgets nodes that are dead. One that only seemed so starts anew as well.
+    /// Forgets what nodes said that are dead. What they were told is counted on: one that only seemed dead knows the
+    /// numbers, and would not miss a message with a smaller one.
     pub(super) fn forget(&self, dead: impl Fn(&NodeId) -> bool) {
         lock(&self.received).retain(|(from, _), _| !dead(from));
-        lock(&self.sent).retain(|to, _| to.as_ref().is_none_or(|to| !dead(to)));
     }
 
-    /// This node seemed dead to others: they count from 1 again.
+    /// This node may have seemed dead to others. With their next number it looks whether it missed something.
     pub(super) fn forget_received(&self) {
         lock(&self.received).clear();
     }
@@ -219,12 +219,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_seemed_dead_is_counted_anew() {
+    async fn who_only_seemed_dead_misses_nothing() {
         let (one, other, mut inbox) = two().await;
-        one.send(&other.node, ended()).await.unwrap();
-        other.arrived(&inbox.messages.recv().await.unwrap());
+        for _ in 0..2 {
+            one.send(&other.node, ended()).await.unwrap();
+            other.arrived(&inbox.messages.recv().await.unwrap());
+        }
         one.forget(|_| true);
+        one.send(&other.node, ended()).await.unwrap();
+        let _lost = inbox.messages.recv().await.unwrap();
+        one.tally().await;
+        assert_eq!(other.arrived(&inbox.messages.recv().await.unwrap()), Arrival::AfterGap);
         other.forget_received();
+        one.send(&other.node, ended()).await.unwrap();
+        assert_eq!(other.arrived(&inbox.messages.recv().await.unwrap()), Arrival::AfterGap, "it looks");
         one.send(&other.node, ended()).await.unwrap();
         assert_eq!(other.arrived(&inbox.messages.recv().await.unwrap()), Arrival::Next);
     }
