@@ -5,6 +5,8 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
@@ -208,8 +210,17 @@ pub(crate) fn script(package: &str, arguments: &[&str]) -> Command {
     command
 }
 
+/// A port that nobody else gets: not another test, which has another; not a connection, which takes higher ones.
+/// The one that lies 10,000 above is as free: nodes of a Redis Cluster talk to each other there.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const PORTS: std::ops::Range<u16> = 10_000..20_000;
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(PORTS)));
+    let next = |port| Some(if port + 1 < PORTS.end { port + 1 } else { PORTS.start });
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap())
+        .take(PORTS.len())
+        .find(|port| free(port) && free(&(port + 10_000)))
+        .expect("two ports are free")
 }
 
 /// Cargo builds examples beside the tests.

@@ -1,7 +1,6 @@
 //! Several Redis servers that belong together: a cluster, and a primary whose replica three Sentinels
 //! put in its place.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -98,12 +97,12 @@ impl RedisCluster {
 
     /// Which speaks TLS, among itself too.
     pub(crate) fn secure() -> Self {
-        Self::with(0, Some(Secure { tls: Tls::new(), ports: (0..3).map(|_| cluster_port()).collect() }))
+        Self::with(0, Some(Secure { tls: Tls::new(), ports: (0..3).map(|_| free_port()).collect() }))
     }
 
     fn with(replicas: usize, secure: Option<Secure>) -> Self {
         let folder = Folder::new();
-        let ports: Vec<_> = (0..3 + 3 * replicas).map(|_| cluster_port()).collect();
+        let ports: Vec<_> = (0..3 + 3 * replicas).map(|_| free_port()).collect();
         let settings = |index: usize| {
             let own = format!(
                 "--cluster-enabled yes --cluster-config-file nodes-{index}.conf --cluster-node-timeout 1000 \
@@ -258,15 +257,6 @@ impl RedisCluster {
             done(ask(port, &["cluster", "setslot", &slot, "node", &target]));
         }
     }
-}
-
-/// Ephemeral ports are too high: the nodes talk to each other ten thousand above.
-fn cluster_port() -> u16 {
-    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    (0..1000)
-        .map(|_| fastrand::u16(12_000..22_000))
-        .find(|&port| free(port) && free(port + 10_000))
-        .expect("two ports are free")
 }
 
 /// A primary and its replica, watched by three Sentinels.
