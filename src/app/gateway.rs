@@ -129,6 +129,8 @@ pub struct Gateway {
     hub: Hub,
     lifecycle: Lifecycle,
     tasks: Tasks,
+    /// Outlives the other tasks, and writes what they did last.
+    writers: Tasks,
     drain: DrainConfig,
 }
 
@@ -204,7 +206,8 @@ impl Gateway {
         let lifecycle = Lifecycle::new();
         let metrics = Metrics::new();
         metrics.watch_bus(shared.bus.refusals());
-        let audit = Audit::new(node.clone(), settings::audit(config, &tasks)?, metrics.clone());
+        let writers = Tasks::new();
+        let audit = Audit::new(node.clone(), settings::audit(config, &writers)?, metrics.clone());
         let relays = Relays::new(node.clone(), shared.bus.clone(), tasks.clone(), metrics.clone());
         let authenticator = settings::authenticator(config, &client, &metrics)?;
         authenticator.start(&tasks);
@@ -226,7 +229,7 @@ impl Gateway {
         });
         let edge = settings::edge(config, address, authenticator);
         let clients = edge::client_routes(hub.clone(), lifecycle.clone(), edge);
-        Ok((Self { hub, lifecycle, tasks, drain: config.drain.clone() }, clients))
+        Ok((Self { hub, lifecycle, tasks, writers, drain: config.drain.clone() }, clients))
     }
 
     #[must_use]
@@ -270,12 +273,14 @@ impl Gateway {
         self.until(last, Hub::has_said_farewell).await;
         self.hub.end_farewells();
         let _ = tokio::time::timeout(LAST_MOMENT, self.hub.leave()).await;
-        self.hub.audit().finish();
         let ending = self.tasks.finish(LAST_MOMENT.max(last.saturating_duration_since(Instant::now()))).await;
+        self.hub.audit().finish();
+        let written = self.writers.finish(LAST_MOMENT).await;
         self.lifecycle.advance(Phase::Stopped);
-        match ending {
-            Ending::Clean if forced => Ending::Forced { left: 0 },
-            other => other,
+        match (ending, written) {
+            (Ending::Clean, Ending::Clean) if forced => Ending::Forced { left: 0 },
+            (Ending::Clean, written) => written,
+            (forced, _) => forced,
         }
     }
 

@@ -27,6 +27,8 @@ pub enum Unmintable {
     Issuer(String),
     #[error("auth.issuers.{0} has no secret: give --key, with the private key of one that it publishes")]
     Keyless(String),
+    #[error("auth.issuers.{0} has a secret, which is what its tokens are verified with: leave --key out")]
+    Keyed(String),
     #[error("--key {path} can't be read", path = .0.display())]
     Unreadable(PathBuf, #[source] std::io::Error),
     #[error("it says nothing of whom it is for: give --audience, or set public_url")]
@@ -42,6 +44,7 @@ pub enum Unmintable {
 pub fn mint_jwt(config: &Config, wish: Wish) -> Result<String, Unmintable> {
     let issuer = config.auth.issuers.get(&wish.issuer);
     let key = match (wish.key_file, issuer.map(|issuer| &issuer.keys)) {
+        (Some(_), Some(KeysFrom::Secret(_))) => return Err(Unmintable::Keyed(wish.issuer)),
         (Some(path), _) => match std::fs::read(&path) {
             Ok(pem) => SigningKey::Pem(pem),
             Err(error) => return Err(Unmintable::Unreadable(path, error)),

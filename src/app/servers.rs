@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Uri};
-use url::{Host, Url};
+use url::Url;
 
 use super::gateway::StartError;
 use super::{settings, tls};
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, is_safe};
 use crate::config::{Answers, Config, CredentialsConfig, Era, Grant, ServerConfig, SessionMode, State};
 use crate::domain::{InvalidId, NodeId, ServerName};
 use crate::hub::{AnswerPolicy, Relays, Server, Servers, SessionPolicy};
@@ -46,7 +46,7 @@ pub(super) fn servers(
         let server = ServerName::parse(name)?;
         let mut reached = connections(config, name, client, tasks)?;
         if let Some(credentials) = credentials(own, config, client)? {
-            if is_exposed(own.upstream.reveal()) {
+            if !is_safe(&uri) {
                 tracing::warn!(
                     server = name,
                     "whoever is on the way to this server can read what it is shown: use https://"
@@ -95,17 +95,6 @@ fn connections(
         tasks.spawn_until_stopped(Arc::clone(pair).renew());
     }
     Ok(HttpClient::secured(&settings::http_client(config), trusted, shown)?)
-}
-
-/// Whoever is on the way to it can read what it is shown.
-fn is_exposed(url: &Url) -> bool {
-    let here = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    url.scheme() == "http" && !here
 }
 
 /// As a server is known to others.

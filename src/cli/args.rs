@@ -115,7 +115,7 @@ pub(super) struct TokenOptions {
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "For development")]
 pub(super) struct JwtOptions {
-    /// Sign a JWT as this one of `auth.issuers`, with its secret; with --key also as any other, by its `iss`.
+    /// Sign a JWT as this one of `auth.issuers`, with its secret, or with --key if it has none; with --key also as any other, by its `iss`.
     #[arg(long, value_name = "NAME")]
     pub issuer: Option<String>,
     /// The configuration file (or the variable HOLDFAST_CONFIG).

@@ -168,54 +168,46 @@ async fn listed(hub: &Hub, filter: Filter) -> Response {
     }
 }
 
-pub(super) async fn show(
-    State((hub, _)): Shared,
-    Extension(operator): Asking,
-    Path(id): Path<String>,
-) -> Response {
-    let id = SessionId::parse(&id);
-    let response = match &id {
-        Ok(id) => match hub.inspect(id).await {
-            Ok(Some(inspected)) => Json(shown(&inspected)).into_response(),
-            Ok(None) => failed(&Error::NoSession),
-            Err(error) => failed(&error),
-        },
-        Err(_) => failed(&Error::NoSession),
-    };
-    operator.told(&hub, about(Deed::AdminShowedSession, id.ok()), response)
+pub(super) async fn show(State((hub, _)): Shared, operator: Asking, Path(id): Path<String>) -> Response {
+    concerning(&hub, operator, Deed::AdminShowedSession, &id, async |id| match hub.inspect(&id).await {
+        Ok(Some(inspected)) => Json(shown(&inspected)).into_response(),
+        Ok(None) => failed(&Error::NoSession),
+        Err(error) => failed(&error),
+    })
+    .await
 }
 
-pub(super) async fn end(
-    State((hub, _)): Shared,
-    Extension(operator): Asking,
-    Path(id): Path<String>,
-) -> Response {
-    let id = SessionId::parse(&id);
-    let response = match &id {
-        Ok(id) => done(hub.end_session(id).await),
-        Err(_) => failed(&Error::NoSession),
-    };
-    operator.told(&hub, about(Deed::AdminEndedSession, id.ok()), response)
+pub(super) async fn end(State((hub, _)): Shared, operator: Asking, Path(id): Path<String>) -> Response {
+    concerning(&hub, operator, Deed::AdminEndedSession, &id, async |id| done(hub.end_session(&id).await))
+        .await
 }
 
 pub(super) async fn close_streams(
     State((hub, _)): Shared,
-    Extension(operator): Asking,
+    operator: Asking,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let id = SessionId::parse(&id);
-    let response = match &id {
-        Ok(id) if is_json(&headers) => done(hub.close_streams(id).await),
-        Ok(_) => refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json"),
-        Err(_) => failed(&Error::NoSession),
-    };
-    operator.told(&hub, about(Deed::AdminClosedStreams, id.ok()), response)
+    concerning(&hub, operator, Deed::AdminClosedStreams, &id, async |id| {
+        if is_json(&headers) { done(hub.close_streams(&id).await) } else { not_json() }
+    })
+    .await
 }
 
-/// The session is absent where what was asked for can't be one's id.
-fn about(deed: Deed, session: Option<SessionId>) -> AuditEvent {
-    AuditEvent { session, ..AuditEvent::new(deed) }
+/// What an operator does to the session of this id. Text that can't be an id is nobody's.
+async fn concerning(
+    hub: &Hub,
+    Extension(operator): Asking,
+    deed: Deed,
+    id: &str,
+    deal: impl AsyncFnOnce(SessionId) -> Response,
+) -> Response {
+    let session = SessionId::parse(id).ok();
+    let response = match session.clone() {
+        Some(id) => deal(id).await,
+        None => failed(&Error::NoSession),
+    };
+    operator.told(hub, AuditEvent { session, ..AuditEvent::new(deed) }, response)
 }
 
 fn done(outcome: Result<bool, Error>) -> Response {
@@ -270,7 +262,7 @@ pub(super) async fn publish(
 /// Notes in `event` what is published, and to whom, once that is known.
 async fn published(hub: &Hub, headers: &HeaderMap, body: &[u8], event: &mut AuditEvent) -> Response {
     if !is_json(headers) {
-        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json");
+        return not_json();
     }
     let wanted: Publish<'_> = match serde_json::from_slice(body) {
         Ok(wanted) => wanted,
@@ -313,6 +305,10 @@ pub(super) async fn nodes(State((hub, _)): Shared, Extension(operator): Asking) 
         Err(error) => failed(&error),
     };
     operator.told(&hub, AuditEvent::new(Deed::AdminListedNodes), response)
+}
+
+fn not_json() -> Response {
+    refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json")
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

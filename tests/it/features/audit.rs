@@ -9,6 +9,8 @@ use std::time::Duration;
 use holdfast::app::Shared;
 use holdfast::auth::mint;
 use holdfast::domain::SessionId;
+use holdfast::lifecycle::Ending;
+use holdfast::ports::{AuditEvent, Deed};
 use serde_json::{Value, json as value};
 
 use crate::harness::{
@@ -289,4 +291,21 @@ async fn a_flood_of_bad_tokens_does_not_fill_the_disk_and_a_hangup_opens_the_fil
     wait_until("it is there again", || path.exists()).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(stranger.posted(&initialize("2025-11-25")).await.status, 401, "it goes on");
+}
+
+#[tokio::test]
+async fn what_a_node_does_last_is_written_too() {
+    let folder = Folder::new();
+    let path = folder.path().join("audit.json");
+    let settings = [("audit.to", "file"), ("audit.file", path.to_str().unwrap())];
+    let gateway = Gateway::start("http://127.0.0.1:9/mcp", &settings).await;
+    let (hub, stopped) = (gateway.hub().clone(), gateway.tasks().stopped());
+    gateway.tasks().spawn(async move {
+        stopped.cancelled().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        hub.audit().record(&AuditEvent::new(Deed::SessionClosed));
+    });
+    assert_eq!(gateway.stop().await, Ending::Clean);
+    let written = fs::read_to_string(&path).unwrap();
+    assert!(written.contains("session.closed"), "{written}");
 }

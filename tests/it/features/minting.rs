@@ -122,6 +122,7 @@ async fn a_node_takes_what_is_minted_with_an_issuers_secret_or_key() {
         (vec!["--issuer", "keys", "--config", config], "has no secret"),
         (vec!["--issuer", "keys", "--config", config, "--key", public], "this is no private key"),
         (vec!["--issuer", "keys", "--config", config, "--key", "nowhere"], "can't be read"),
+        (vec!["--issuer", "dev", "--config", config, "--key", "any"], "has a secret"),
         (other.to_vec(), "--audience"),
         (vec!["--issuer", "dev", "--config", config, "--subject", ""], "a subject has 1 to 255 bytes"),
         (vec!["--issuer", "dev", "--config", config, "--expires-in", "0s"], "wanted: 1s to 365d"),

@@ -31,6 +31,7 @@ mod opaque;
 mod passage;
 mod passing;
 mod pinned;
+mod places;
 mod poison;
 mod proxies;
 mod races;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use holdfast::app::{self, Listeners};
 use holdfast::config::{self, Overrides};
 use holdfast::hub::Hub;
-use holdfast::lifecycle::Ending;
+use holdfast::lifecycle::{Ending, Tasks};
 
 pub(crate) use certificates::Certificates;
 pub(crate) use client::{Client, POST, Reply, Stream, initialize, read, request};
@@ -61,6 +61,10 @@ impl Gateway {
 
     pub(crate) fn hub(&self) -> &Hub {
         self.node.hub()
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        self.node.tasks()
     }
 
     pub(crate) async fn stop(self) -> Ending {
