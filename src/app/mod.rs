@@ -13,6 +13,7 @@ mod tls;
 use std::future::Future;
 use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 pub use crate::auth::mint as mint_token;
 pub use crate::telemetry::chain;
@@ -25,15 +26,32 @@ pub use tls::check_certificates;
 
 use crate::config::{AuthMode, Config};
 use crate::lifecycle::{Ending, shutdown_requested};
-use crate::telemetry;
+use crate::telemetry::{self, Traces};
+
+/// For the spans that are not exported yet when everything else has ended.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// `holdfast serve`: runs until SIGTERM or SIGINT. Exits with 0 if everything could end in order, 1 if
 /// it could not start, 3 if the end had to be forced.
 #[must_use]
 pub fn serve(config: Config) -> ExitCode {
-    if let Err(error) = telemetry::init_logging(&settings::logging(&config)) {
-        return fail("telemetry.log_filter can't be read", &error);
-    }
+    run(async move {
+        let traces = match settings::traces(&config).as_ref().map(Traces::start).transpose() {
+            Ok(traces) => traces,
+            Err(error) => return fail("spans can't be exported", &error),
+        };
+        if let Err(error) = telemetry::init_logging(&settings::logging(&config), traces.as_ref()) {
+            return fail("telemetry.log_filter can't be read", &error);
+        }
+        let code = serve_until_told(config).await;
+        if let Some(traces) = traces {
+            traces.finish(LAST_SPANS).await;
+        }
+        code
+    })
+}
+
+async fn serve_until_told(config: Config) -> ExitCode {
     descriptors::raise(&config);
     if config.auth.mode == AuthMode::None && !config.listen.ip().is_loopback() {
         tracing::warn!(listen = %config.listen, "nobody has to log in, and other machines can reach this (auth.insecure)");
@@ -44,49 +62,47 @@ pub fn serve(config: Config) -> ExitCode {
     }
     // What the clients of the backends take, where nobody gives them one.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    run(async move {
-        let signal = match shutdown_requested() {
-            Ok(signal) => signal,
-            Err(error) => return fail("signals can't be heard", &error),
-        };
-        let listeners = match Listeners::bind(config.listen, config.admin.listen).await {
-            Ok(listeners) => listeners,
-            Err(error) => return fail("a listener can't be opened", &error),
-        };
-        let mut signal = pin!(signal);
-        let waiting = match listeners.answer_probes(&config) {
-            Ok(waiting) => waiting,
-            Err(error) => return fail("a listener can't be used", &error),
-        };
-        let shared = tokio::select! {
-            shared = Shared::connect(&config) => shared,
-            name = &mut signal => {
-                tracing::info!(signal = name, "told to end before the backends were there");
-                return ExitCode::SUCCESS;
-            }
-        };
-        waiting.end().await;
-        let shared = match shared {
-            Ok(shared) => shared,
-            Err(error) => return fail("the gateway can't start", &error),
-        };
-        let gateway = match Gateway::start(&config, listeners, shared) {
-            Ok(gateway) => gateway,
-            Err(error) => return fail("the gateway can't start", &error),
-        };
-        let name = signal.await;
-        tracing::info!(signal = name, "told to end");
-        match gateway.stop().await {
-            Ending::Clean => {
-                tracing::info!(ending = "clean", "ended");
-                ExitCode::SUCCESS
-            }
-            Ending::Forced { left } => {
-                tracing::warn!(ending = "forced", tasks_left = left, "ended");
-                ExitCode::from(3)
-            }
+    let signal = match shutdown_requested() {
+        Ok(signal) => signal,
+        Err(error) => return fail("signals can't be heard", &error),
+    };
+    let listeners = match Listeners::bind(config.listen, config.admin.listen).await {
+        Ok(listeners) => listeners,
+        Err(error) => return fail("a listener can't be opened", &error),
+    };
+    let mut signal = pin!(signal);
+    let waiting = match listeners.answer_probes(&config) {
+        Ok(waiting) => waiting,
+        Err(error) => return fail("a listener can't be used", &error),
+    };
+    let shared = tokio::select! {
+        shared = Shared::connect(&config) => shared,
+        name = &mut signal => {
+            tracing::info!(signal = name, "told to end before the backends were there");
+            return ExitCode::SUCCESS;
         }
-    })
+    };
+    waiting.end().await;
+    let shared = match shared {
+        Ok(shared) => shared,
+        Err(error) => return fail("the gateway can't start", &error),
+    };
+    let gateway = match Gateway::start(&config, listeners, shared) {
+        Ok(gateway) => gateway,
+        Err(error) => return fail("the gateway can't start", &error),
+    };
+    let name = signal.await;
+    tracing::info!(signal = name, "told to end");
+    match gateway.stop().await {
+        Ending::Clean => {
+            tracing::info!(ending = "clean", "ended");
+            ExitCode::SUCCESS
+        }
+        Ending::Forced { left } => {
+            tracing::warn!(ending = "forced", tasks_left = left, "ended");
+            ExitCode::from(3)
+        }
+    }
 }
 
 /// On a runtime of its own, until `work` is done.

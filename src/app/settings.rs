@@ -15,8 +15,8 @@ use crate::adapters::{nats, redis};
 use crate::auth::{self, Access, Authenticator, Offered, Operators, Token, ToolRule};
 use crate::config::{
     AccessConfig, AllowedHosts, AllowedOrigins, AuditTo, AuthMode, Bus, ClusterConfig, Config,
-    ForwardedHeader, IssuerConfig, KeysFrom, LogFormat, NatsConfig, PrincipalConfig, ProxiesConfig,
-    RedisConfig, ServerConfig, State, TokenConfig, UseConfig,
+    ForwardedHeader, IssuerConfig, KeysFrom, LogFormat, NatsConfig, OtlpProtocol, PrincipalConfig,
+    ProxiesConfig, RedisConfig, ServerConfig, State, TokenConfig, UseConfig,
 };
 use crate::domain::{InvalidId, Rate};
 use crate::hub::{Buffer, LeaveConfig, RequestsConfig, Sealer, StreamsConfig};
@@ -38,6 +38,17 @@ pub(super) fn logging(config: &Config) -> telemetry::LogConfig {
         filter: config.telemetry.log_filter.clone(),
         audit: config.audit == AuditTo::Log,
     }
+}
+
+/// How spans are exported, if they are.
+pub(super) fn traces(config: &Config) -> Option<telemetry::TracesConfig> {
+    let otlp = config.telemetry.traces?;
+    let protocol = match otlp.protocol {
+        OtlpProtocol::Http => telemetry::TracesProtocol::Http,
+        OtlpProtocol::Grpc => telemetry::TracesProtocol::Grpc,
+    };
+    let instance = config.cluster.node_name.clone();
+    Some(telemetry::TracesConfig { protocol, timeout: otlp.timeout, instance })
 }
 
 /// Where audit events go, if anywhere.

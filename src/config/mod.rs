@@ -9,6 +9,7 @@ mod faults;
 mod key_bytes;
 mod keys;
 mod kinds;
+mod otel;
 mod reader;
 mod reference;
 mod secret;
@@ -95,10 +96,14 @@ pub fn token_of(file: &Path) -> std::io::Result<Secret> {
 }
 
 fn ours(environment: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
-    let mut variables: Vec<_> =
-        environment.filter(|(name, _)| name.to_string_lossy().starts_with(PREFIX)).collect();
+    let mut variables: Vec<_> = environment.filter(|(name, _)| is_ours(&name.to_string_lossy())).collect();
     variables.sort();
     variables
+}
+
+/// Also what the standard for traces names.
+fn is_ours(name: &str) -> bool {
+    name.starts_with(PREFIX) || name.starts_with(otel::PREFIX)
 }
 
 /// Reads one byte more than a document may have, so that it can tell.
@@ -128,7 +133,10 @@ fn load_document(
     }));
     let purpose = Purpose::Load { known: &catalogue, complete: document.complete };
     let reader = Reader::new(file, &given, purpose);
-    let (config, found, _) = reader.read(&document.root, keys::TOP, keys::config);
+    let (mut config, found, _) = reader.read(&document.root, keys::TOP, keys::config);
+    faults.extend(found);
+    let (traces, found) = otel::traces(variables);
+    config.telemetry.traces = traces;
     faults.extend(found);
     if faults.is_empty() { Ok(config) } else { Err(Faults::new(faults)) }
 }

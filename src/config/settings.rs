@@ -261,6 +261,21 @@ pub struct DrainConfig {
 pub struct TelemetryConfig {
     pub log_format: LogFormat,
     pub log_filter: String,
+    /// What the variables `OTEL_*` say; absent if nothing is traced.
+    pub traces: Option<OtlpConfig>,
+}
+
+/// How spans are exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtlpConfig {
+    pub protocol: OtlpProtocol,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    Http,
+    Grpc,
 }
 
 /// Where it is written who did what.

@@ -8,6 +8,7 @@ mod limit;
 mod rate;
 mod session;
 mod stream;
+mod trace;
 
 pub use binding::{Binding, Fence, RunningRecord};
 pub use event::{Event, EventId, EventNumber, InvalidEventId, Payload};
@@ -16,3 +17,4 @@ pub use limit::Limit;
 pub use rate::Rate;
 pub use session::{ClientFacts, Session, SessionPart, Transport, UpstreamHandle};
 pub use stream::{StreamId, StreamKey, StreamKind};
+pub use trace::TraceContext;

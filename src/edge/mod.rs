@@ -23,6 +23,7 @@ mod stateless;
 mod streamable;
 mod stuck;
 mod tls;
+mod trace;
 mod wire;
 
 use std::net::IpAddr;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 
@@ -96,6 +97,8 @@ pub fn client_routes(hub: Hub, lifecycle: Lifecycle, config: Config) -> Router {
     }
     let routes = routes.route_layer(from_fn_with_state(edge.clone(), limits::admit));
     let routes = routes.route_layer(from_fn_with_state(edge.clone(), authenticate::authenticate));
+    // Of a route that is known: its name is the span's.
+    let routes = routes.route_layer(from_fn(trace::trace));
     let mut routes = routes
         .route("/health", get(health::health))
         .route(metadata::WELL_KNOWN, get(metadata::gateway))

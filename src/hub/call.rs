@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use super::deadline::{Deadline, reached};
 use super::handshake::is_login;
@@ -19,6 +20,7 @@ use super::reopen::remembered;
 use super::server::Server;
 use super::step::{Final, Step};
 use super::stopping::{SESSION_ENDED, SHUTTING_DOWN, TOO_LATE, Told};
+use super::traced::{Operation, Outgoing};
 use super::{Error, Hub, RequestsConfig};
 use crate::domain::{Limit, RunningRecord};
 use crate::limits::Place;
@@ -30,7 +32,7 @@ use crate::upstream::{self, Answer, Answers, Heard, Long, Position};
 const RUNNER_DIED: &str =
     "the gateway node that ran it is gone and its server can't resume the answer; it may have run";
 
-type Calling = BoxFuture<'static, Result<Answers, Error>>;
+pub(super) type Calling = BoxFuture<'static, Result<Answers, Error>>;
 
 enum Progress {
     Calling(Calling),
@@ -59,6 +61,7 @@ pub(super) struct Call {
     recorded: Arc<AtomicBool>,
     /// Among the running requests of its principal.
     place: Option<Place>,
+    operation: Operation,
 }
 
 impl Call {
@@ -72,12 +75,12 @@ impl Call {
         cancel: Arc<Notify>,
         passes: bool,
     ) -> Self {
-        let calling = {
+        let (operation, Outgoing { raw, headers }) = Hub::operation(server, Some(live), request, headers);
+        let calling: Calling = {
             let (hub, server, live) = (hub.clone(), server.clone(), live.clone());
-            let (raw, headers) = (request.raw().clone(), headers.clone());
             Box::pin(async move { hub.call_in_session(&server, &live, raw, &headers).await })
         };
-        let mut call = Self::new(hub, server, request, calling);
+        let mut call = Self::new(hub, server, request, calling, operation);
         call.deadline = Some(Deadline::new(&server.requests));
         call.cancel = Some(cancel);
         call.ended = live.ended.clone();
@@ -111,26 +114,35 @@ impl Call {
         call
     }
 
-    /// A request that stands alone. `calling` sends it; `passes` as above.
+    /// A request that stands alone. `calling` sends what goes up; `passes` as above.
     pub(super) fn alone(
         hub: &Hub,
         server: &Arc<Server>,
         request: &Message,
-        calling: Calling,
+        headers: &HeaderMap,
+        calling: impl FnOnce(Outgoing) -> Calling,
         limited: bool,
         passes: bool,
     ) -> Self {
-        let mut call = Self::new(hub, server, request, calling);
+        let (operation, outgoing) = Hub::operation(server, None, request, headers);
+        let mut call = Self::new(hub, server, request, calling(outgoing), operation);
         call.deadline = limited.then(|| Deadline::new(&server.requests));
         call.passes = passes;
         call
     }
 
-    fn new(hub: &Hub, server: &Arc<Server>, request: &Message, calling: Calling) -> Self {
+    fn new(
+        hub: &Hub,
+        server: &Arc<Server>,
+        request: &Message,
+        calling: Calling,
+        operation: Operation,
+    ) -> Self {
         let id = request.id().cloned().unwrap_or_else(|| Id::number(0));
         let mut call = Self::with(hub, server, id, calling);
         call.method = Arc::from(request.method().unwrap_or_default());
         call.params = remembered(request);
+        call.operation = operation;
         call
     }
 
@@ -152,7 +164,13 @@ impl Call {
             passes: false,
             recorded: Arc::default(),
             place: None,
+            operation: Operation::none(),
         }
+    }
+
+    /// What it is a part of, in which its answer is dealt with too.
+    pub(super) fn span(&self) -> &Span {
+        &self.operation.span
     }
 
     /// Counts as running until it has its answer.
@@ -181,7 +199,7 @@ impl Call {
             let happened = tokio::select! {
                 biased;
                 () = cancelled(cancel), if !self.cancelled => Happened::Cancelled,
-                next = next(&mut self.progress, passing.as_ref()) => Happened::Next(next),
+                next = next(&mut self.progress, passing.as_ref()).instrument(self.operation.upstream.clone()) => Happened::Next(next),
                 () = reached(at) => Happened::Late,
                 () = self.ended.cancelled() => Happened::Ended(SESSION_ENDED),
                 () = abandon.cancelled() => Happened::Left,
@@ -251,6 +269,7 @@ impl Call {
             }
             Happened::Left if self.can_be_taken_over() => {
                 self.progress = Progress::Done;
+                self.operation.unanswered("left_behind");
                 self.hub.inner.metrics.exchanged(ExchangeEnd::LeftBehind, self.started.elapsed());
                 None
             }
@@ -317,6 +336,7 @@ impl Call {
         {
             self.hub.remember(live, &self.method, value).await;
         }
+        self.operation.answered(&answer.message);
         self.end(ExchangeEnd::Answered);
         Step::Final(Final { payload, outcome: Ok(StatusCode::OK), event: answer.event })
     }
@@ -331,6 +351,7 @@ impl Call {
             let payload =
                 if message.id() == Some(&self.id) { body.clone() } else { with_id(&self.id, details) };
             let outcome = Ok(*status);
+            self.operation.answered(&message);
             self.end(ExchangeEnd::Answered);
             return Step::Final(Final { payload, outcome, event: None });
         }
@@ -351,6 +372,9 @@ impl Call {
     }
 
     fn end(&mut self, end: ExchangeEnd) {
+        if end != ExchangeEnd::Answered {
+            self.operation.unanswered(end.label());
+        }
         self.progress = Progress::Done;
         self.place = None;
         self.hub.inner.metrics.exchanged(end, self.started.elapsed());

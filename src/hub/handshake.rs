@@ -1,6 +1,7 @@
 //! A legacy client's `initialize` at the upstream, and what its answer settles.
 
 use super::server::Server;
+use super::traced::Outgoing;
 use super::{Caller, Error, Hub};
 use crate::domain::{ClientFacts, Limit, UpstreamHandle};
 use crate::protocol::era::Refusal;
@@ -11,6 +12,7 @@ use crate::protocol::version::LegacyVersion;
 use crate::telemetry::Outcome;
 use crate::upstream::{self, Upstream};
 use http::StatusCode;
+use tracing::Instrument as _;
 
 /// The upstream's side of a handshake.
 pub(super) struct Handshake {
@@ -49,16 +51,19 @@ impl Hub {
         if raw.len() > bytes_max {
             return Err(self.too_large("initialize and its answer are", bytes_max));
         }
-        let opening = upstream.open(raw.clone(), 1, &caller.headers);
+        let (operation, Outgoing { headers, .. }) = Self::operation(server, None, request, &caller.headers);
+        let opening = upstream.open(raw.clone(), 1, &headers).instrument(operation.upstream.clone());
         let opened = tokio::time::timeout(server.requests.timeout, opening).await;
         let opened = match opened.unwrap_or_else(|_| Err(server.upstream.late())) {
             Ok(opened) => opened,
             Err(error) => {
+                operation.unanswered("upstream_failed");
                 self.inner.metrics.upstream_session_opened(Outcome::Error);
                 let error = self.other_era(upstream, &asked.protocol_version, error).await;
                 return own_refusal(error, request);
             }
         };
+        operation.answered(&opened.answer);
         if opened.answer.id() != request.id() {
             let upstream = upstream.name().to_owned();
             let what = "its answer to initialize has another id".to_owned();

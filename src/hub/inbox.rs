@@ -7,7 +7,7 @@ use super::deliver::{end_streams, give_way};
 use super::mail::Arrival;
 use crate::domain::{Payload, ServerName, SessionId, StreamKind};
 use crate::ports::{Envelope, Inbox};
-use crate::telemetry::StreamEnd;
+use crate::telemetry::{self, StreamEnd};
 
 /// Between two attempts to open the inbox.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -45,11 +45,26 @@ impl Hub {
                             tracing::info!(from = %parcel.from, "messages of another node were lost");
                             self.inner.resync.notify_one();
                         }
-                        self.receive(parcel.envelope);
+                        let span = telemetry::message_received(parcel.envelope.name(), parcel.trace.as_ref());
+                        span.in_scope(|| {
+                            self.name_readers(&parcel.envelope);
+                            self.receive(parcel.envelope);
+                        });
                     }
                     None => return,
                 },
             }
+        }
+    }
+
+    /// Says for whom it is that something is written: their streams outlast it.
+    fn name_readers(&self, envelope: &Envelope) {
+        let (Envelope::Appended { to, .. } | Envelope::Doorbell { to, .. }) = envelope else { return };
+        if telemetry::is_traced()
+            && let Some(live) = self.inner.registry.known(&to.session)
+        {
+            let streams = live.streams_named(&to.stream);
+            streams.iter().for_each(|stream| telemetry::link_reader(stream.outlet.reader()));
         }
     }
 

@@ -135,7 +135,7 @@ impl Mail {
     }
 
     fn parcel(&self, lane: Lane, number: u64, envelope: Envelope) -> Parcel {
-        Parcel { from: self.node.clone(), lane, number, envelope }
+        Parcel { from: self.node.clone(), lane, number, envelope, trace: None }
     }
 }
 

@@ -43,6 +43,7 @@ mod step;
 mod stopping;
 mod stream;
 mod takeover;
+mod traced;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -52,6 +53,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 pub use attach::{Attachment, Wanted};
 pub use body::StreamBody;
@@ -298,9 +300,10 @@ impl Hub {
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         let (send, done) = oneshot::channel();
-        self.inner.tasks.spawn(async move {
+        let finished = async move {
             let _ = send.send(work.await);
-        });
+        };
+        self.inner.tasks.spawn(finished.in_current_span());
         done.await.ok()
     }
 

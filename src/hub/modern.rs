@@ -10,13 +10,15 @@ use futures::future::ready;
 use futures::stream::{BoxStream, iter, unfold};
 use http::StatusCode;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::body::StreamBody;
-use super::call::Call;
+use super::call::{Call, Calling};
 use super::deadline::reached;
 use super::post::{Form, Reply};
 use super::server::Server;
 use super::step::{Final, Step};
+use super::traced::Outgoing;
 use super::{Caller, Error, Hub, StreamPlace};
 use crate::domain::{Principal, StreamKind};
 use crate::protocol::jsonrpc::{Id, Kind, Message};
@@ -54,17 +56,22 @@ impl Hub {
         match message.kind() {
             Kind::Request { .. } => {}
             Kind::Notification { .. } | Kind::Response { .. } => {
-                server.upstream.notify(None, message.raw().clone(), &caller.headers).await?;
+                let (operation, Outgoing { raw, headers }) =
+                    Self::operation(server, None, message, &caller.headers);
+                let notified = server.upstream.notify(None, raw, &headers);
+                notified.instrument(operation.upstream.clone()).await.inspect_err(|_| {
+                    operation.unanswered("upstream_failed");
+                })?;
                 return Ok(Reply::Accepted);
             }
         }
         let place = (!listening).then(|| self.running_place(&caller.principal)).transpose()?;
-        let calling = {
-            let (server, raw, headers) = (server.clone(), message.raw().clone(), caller.headers.clone());
+        let calling = |Outgoing { raw, headers }| -> Calling {
+            let server = server.clone();
             Box::pin(async move { Ok(server.upstream.call(None, raw, &headers).await?) })
         };
         let passes = Form::from(server.answers) != Form::Sse;
-        let mut call = Call::alone(self, server, message, calling, !listening, passes);
+        let mut call = Call::alone(self, server, message, &caller.headers, calling, !listening, passes);
         if let Some(place) = place {
             call = call.counted(place);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::attach::{Attachment, Wanted};
 use super::error::UNFINISHED;
@@ -46,12 +47,13 @@ impl Hub {
     ) -> Result<Opening, Error> {
         let (send, opening) = oneshot::channel();
         let (hub, server, caller, request) = (self.clone(), server.clone(), caller.clone(), request.clone());
-        self.inner.tasks.spawn(async move {
+        let opened = async move {
             let opening = hub.initialize_now(&server, &caller, &request).await;
             if let Err(Ok(Opening { session: Some(id), .. })) = send.send(opening) {
                 hub.close_quietly(&id).await;
             }
-        });
+        };
+        self.inner.tasks.spawn(opened.in_current_span());
         opening.await.unwrap_or(Err(Error::Abandoned(UNFINISHED)))
     }
 
@@ -128,12 +130,13 @@ impl Hub {
             Begun::Gone => return Err(Error::NoSession),
         };
         let (hub, server, live, caller) = (self.clone(), server.clone(), live.clone(), caller.clone());
-        self.inner.tasks.spawn(async move {
+        let answered = async move {
             let _gauge = (hub.inner.metrics.exchange(), running);
             let payload = hub.answer_initialize(&server, &live, &caller, &request).await;
             // As long as the record lives: nobody else has the answer (P4).
             hub.append_within(server.requests.timeout_max, stream, payload, Some((id, fence))).await;
-        });
+        };
+        self.inner.tasks.spawn(answered.in_current_span());
         Ok(Reply::Accepted)
     }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::protocol::sse::KEEP_ALIVE;
-use crate::telemetry::StreamEnd;
+use crate::telemetry::{self, Reader, StreamEnd};
 
 /// What an outlet holds for a reader that is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,7 @@ pub(super) struct Outlet {
     state: Mutex<State>,
     buffer: Buffer,
     opened: Instant,
+    reader: Reader,
 }
 
 #[derive(Debug)]
@@ -51,7 +52,12 @@ impl Outlet {
             last_event: now,
             until: None,
         };
-        Self { state: Mutex::new(state), buffer, opened: now }
+        Self { state: Mutex::new(state), buffer, opened: now, reader: telemetry::reader() }
+    }
+
+    /// Who reads it, for traces of what is written.
+    pub(super) const fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     /// Queues an event. A queue that is full ends the stream: what it holds can still be read, so that

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::oneshot;
+use tracing::{Instrument as _, Span};
 
 use super::body::StreamBody;
 use super::call::Call;
@@ -14,6 +15,7 @@ use super::exchange::{Asked, Exchange};
 use super::live::{Live, Refused};
 use super::passing::PassingBody;
 use super::server::{AnswerPolicy, Server, SessionPolicy};
+use super::traced::Outgoing;
 use super::{Caller, Error, Hub};
 use crate::domain::{Limit, RequestId, SessionId, Transport};
 use crate::ports::Envelope;
@@ -143,7 +145,12 @@ impl Hub {
             let call = Call::in_session(self, server, live, request, &caller.headers, cancel, passes);
             Ok(call.counted(place))
         });
-        let calls = calls.collect::<Result<_, Error>>()?;
+        let calls = calls.collect::<Result<Vec<_>, Error>>()?;
+        // What is recorded of a batch is part of the request that it came in.
+        let span = match &*calls {
+            [one] => one.span().clone(),
+            _ => Span::current(),
+        };
         // Nothing of a batch goes further before all of it may.
         for message in &said {
             self.say(server, live, caller, message).await?;
@@ -163,7 +170,7 @@ impl Hub {
             lifetime: server.requests.timeout_max + server.requests.cancel_grace,
         };
         let exchange = Exchange::new(self, live, asked, reply);
-        self.inner.tasks.spawn(exchange.run());
+        self.inner.tasks.spawn(exchange.run().instrument(span));
         answer.await.unwrap_or(Err(Error::Abandoned(UNFINISHED)))
     }
 
@@ -186,8 +193,15 @@ impl Hub {
                 let _ = self.inner.mail.announce(cancelled).await;
             }
         }
-        let raw = message.raw().clone();
-        match self.notify_in_session(server, live, raw, &caller.headers).await {
+        let (operation, Outgoing { raw, headers }) =
+            Self::operation(server, Some(live), message, &caller.headers);
+        let notified =
+            self.notify_in_session(server, live, raw, &headers).instrument(operation.upstream.clone());
+        let notified = notified.await;
+        if notified.is_err() {
+            operation.unanswered("upstream_failed");
+        }
+        match notified {
             // Late or unknown to the upstream: dropped there, counted here (P4).
             Err(Error::Upstream(upstream::Error::Refused { status, .. }))
                 if message.is_response() && status == StatusCode::BAD_REQUEST =>

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::StatusCode;
+use tracing::Instrument as _;
 
-use super::call::Call;
+use super::call::{Call, Calling};
 use super::farewell::Unkept;
 use super::post::{Form, Reply};
 use super::server::Server;
+use super::traced::Outgoing;
 use super::{Caller, Error, Hub};
 use crate::domain::UpstreamHandle;
 use crate::protocol::jsonrpc::{self, Id, Kind, Message};
@@ -33,11 +34,10 @@ impl Hub {
             Kind::Request { .. } => {}
             Kind::Notification { .. } | Kind::Response { .. } => {
                 let alone = without_session(version);
-                return match server
-                    .upstream
-                    .notify(Some(&alone), message.raw().clone(), &caller.headers)
-                    .await
-                {
+                let (operation, Outgoing { raw, headers }) =
+                    Self::operation(server, None, message, &caller.headers);
+                let notified = server.upstream.notify(Some(&alone), raw, &headers);
+                return match notified.instrument(operation.upstream.clone()).await {
                     Ok(()) => Ok(Reply::Accepted),
                     // It wants a session, and this message none of its own: there is nothing to hear it.
                     Err(upstream::Error::Refused { status, .. }) if wants_session(status) => {
@@ -49,26 +49,24 @@ impl Hub {
             }
         }
         let place = self.running_place(&caller.principal)?;
-        let calling = {
-            let (hub, server, caller) = (self.clone(), server.clone(), caller.clone());
-            let raw = message.raw().clone();
-            Box::pin(async move { hub.call_alone(&server, &caller, raw, version).await })
+        let calling = |outgoing| -> Calling {
+            let (hub, server) = (self.clone(), server.clone());
+            Box::pin(async move { hub.call_alone(&server, outgoing, version).await })
         };
         let passes = !batch && Form::from(server.answers) != Form::Sse;
-        let call = Call::alone(self, server, message, calling, true, passes).counted(place);
+        let call = Call::alone(self, server, message, &caller.headers, calling, true, passes).counted(place);
         self.follow(server, &caller.principal, call, None, None).await
     }
 
     async fn call_alone(
         &self,
         server: &Arc<Server>,
-        caller: &Caller,
-        raw: Bytes,
+        Outgoing { raw, headers }: Outgoing,
         version: LegacyVersion,
     ) -> Result<Answers, Error> {
         let alone = without_session(version);
         if !server.upstream.keeps_sessions() {
-            match server.upstream.call(Some(&alone), raw.clone(), &caller.headers).await {
+            match server.upstream.call(Some(&alone), raw.clone(), &headers).await {
                 Err(upstream::Error::Refused { status, .. }) if wants_session(status) => {}
                 other => return Ok(other?),
             }
@@ -79,11 +77,11 @@ impl Hub {
             env!("CARGO_PKG_VERSION")
         );
         let initialize = jsonrpc::request(&Id::string("holdfast-alone"), "initialize", Some(&params));
-        let upstream = server.reached_by(&caller.headers);
+        let upstream = server.reached_by(&headers);
         let handle = upstream.reopen(initialize, 1).await?;
         // It ends with the answers, or before them if the client goes.
         let own = Unkept::new(self, server, upstream.clone(), handle.clone());
-        let answers = upstream.call(Some(&handle), raw, &caller.headers).await?;
+        let answers = upstream.call(Some(&handle), raw, &headers).await?;
         Ok(answers.with_guard(Box::new(own)))
     }
 }

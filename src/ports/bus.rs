@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{PortFuture, Refusals, RelayAnswer, RelayAsk, Relayed};
 use crate::domain::{
-    Event, Fence, NodeId, Payload, RequestId, ServerName, SessionId, StreamKey, UpstreamHandle,
+    Event, Fence, NodeId, Payload, RequestId, ServerName, SessionId, StreamKey, TraceContext, UpstreamHandle,
 };
 
 /// An envelope on its way. Its number shows the receiver what it missed.
@@ -19,6 +19,8 @@ pub struct Parcel {
     /// Counts what `from` sent on this lane, from 1; a [`Envelope::Tally`] repeats the last one.
     pub number: u64,
     pub envelope: Envelope,
+    /// What the sender did when it had to say this, if somebody traces it.
+    pub trace: Option<TraceContext>,
 }
 
 /// Numbers are counted apart for each receiver, and for what goes to all.
@@ -57,6 +59,27 @@ pub enum Envelope {
     NoLease,
     /// Nothing new: the number of the last parcel.
     Tally,
+}
+
+impl Envelope {
+    /// Its kind, for those who watch.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Appended { .. } => "appended",
+            Self::Doorbell { .. } => "doorbell",
+            Self::Rebound { .. } => "rebound",
+            Self::Released { .. } => "released",
+            Self::SessionEnded { .. } => "session_ended",
+            Self::Initialized { .. } => "initialized",
+            Self::Moved { .. } => "moved",
+            Self::Cancelled { .. } => "cancelled",
+            Self::CloseStreams { .. } => "close_streams",
+            Self::Hint { .. } => "hint",
+            Self::NoLease => "no_lease",
+            Self::Tally => "tally",
+        }
+    }
 }
 
 /// How a stream came to another socket.

@@ -77,6 +77,12 @@ pub fn tool_name(params: &str) -> Option<String> {
     string_member(params, "name").filter(|_| !peek::has_lookalikes(params, &["name"]))
 }
 
+/// Whether a tool's result says that the tool failed.
+#[must_use]
+pub fn is_tool_error(result: &str) -> bool {
+    peek::object(result, &["isError"]).is_some_and(|[failed]| failed == Some("true"))
+}
+
 /// `level`, of `logging/setLevel` and `notifications/message`.
 #[must_use]
 pub fn log_level(params: &str) -> Option<String> {

@@ -7,4 +7,5 @@ pub mod legacy;
 pub mod modern;
 mod peek;
 pub mod sse;
+pub mod trace;
 pub mod version;

@@ -5,7 +5,8 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Event, Fence, NodeId, Payload, RequestId, ServerName, SessionId, StreamId, StreamKey, UpstreamHandle,
+    Event, Fence, NodeId, Payload, RequestId, ServerName, SessionId, StreamId, StreamKey, TraceContext,
+    UpstreamHandle,
 };
 use crate::ports::{Envelope, Lane, Parcel, Takeover};
 
@@ -32,6 +33,11 @@ struct Head {
     number: u64,
     /// The sender's Unix time in ms.
     at: u64,
+    /// A `traceparent` and a `tracestate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace_state: Option<String>,
     #[serde(flatten)]
     body: Body,
 }
@@ -76,6 +82,8 @@ pub(super) fn encode(parcel: &Parcel, at: u64) -> Bytes {
         to_all: parcel.lane == Lane::All,
         number: parcel.number,
         at,
+        trace: parcel.trace.as_ref().map(|trace| trace.parent().to_owned()),
+        trace_state: parcel.trace.as_ref().and_then(|trace| trace.state()).map(str::to_owned),
         body,
     };
     let mut bytes = BytesMut::new().writer();
@@ -144,7 +152,8 @@ pub(super) fn decode(bytes: &Bytes) -> Result<(Parcel, u64), Malformed> {
     let envelope = envelope_of(head.body, payload).ok_or(Malformed::NoParcel)?;
     let from = NodeId::parse(&head.from).map_err(|_| Malformed::NoParcel)?;
     let lane = if head.to_all { Lane::All } else { Lane::Direct };
-    Ok((Parcel { from, lane, number: head.number, envelope }, head.at))
+    let trace = head.trace.and_then(|parent| TraceContext::parse(&parent, head.trace_state.as_deref()));
+    Ok((Parcel { from, lane, number: head.number, envelope, trace }, head.at))
 }
 
 fn envelope_of(body: Body, payload: Payload) -> Option<Envelope> {
@@ -254,9 +263,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_encoded_is_decoded(envelope in envelope(), number: u64, all: bool, at: u64) {
+        fn what_was_encoded_is_decoded(envelope in envelope(), number: u64, all: bool, at: u64, traced: bool) {
             let lane = if all { Lane::All } else { Lane::Direct };
-            let parcel = Parcel { from: NodeId::incarnate("a"), lane, number, envelope };
+            let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+            let trace = TraceContext::parse(parent, Some("a=b")).filter(|_| traced);
+            let parcel = Parcel { from: NodeId::incarnate("a"), lane, number, envelope, trace };
             prop_assert_eq!(decode(&encode(&parcel, at)), Ok((parcel, at)));
         }
 

@@ -105,7 +105,8 @@ pub(super) fn drain(s: &mut Section<'_, '_>) -> DrainConfig {
     }
 }
 
-pub(super) const TELEMETRY: &str = "What the process says about itself.";
+pub(super) const TELEMETRY: &str = "What the process says about itself. Traces are configured by the standard variables \
+    `OTEL_*`: [tracing](tracing.md).";
 
 pub(super) fn telemetry(s: &mut Section<'_, '_>) -> TelemetryConfig {
     TelemetryConfig {
@@ -123,6 +124,8 @@ pub(super) fn telemetry(s: &mut Section<'_, '_>) -> TelemetryConfig {
             "Which log lines are written: `error`, `warn`, `info`, `debug` or `trace`; `info,holdfast::hub=debug` \
              for more from one part.",
         ),
+        // Those of the standard stand beside our keys (`otel`).
+        traces: None,
     }
 }
 

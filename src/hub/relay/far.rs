@@ -12,6 +12,7 @@ use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::{
     Busy, NOT_YET_AFTER_MAX, Own, PIECE_BYTES_MAX, Relays, SERVED_BYTES_MAX, SERVED_MAX, SILENCE, lock,
@@ -19,8 +20,9 @@ use super::{
 };
 use crate::hub::head;
 use crate::hub::nodes::Health;
+use crate::hub::traced::{name_parent, parent_of};
 use crate::ports::{RelayAnswer, RelayAsk, RelayId, RelayRefusal, RelayStep, Relayed};
-use crate::telemetry::{Gauged, RelaySide, chain};
+use crate::telemetry::{self, Gauged, RelaySide, chain};
 use crate::upstream::{BoxError, Received};
 
 /// Steps of one relay that may wait: one is asked after the other, unless an answer is lost.
@@ -147,9 +149,11 @@ impl Far {
         let request = request.body(Full::new(body));
         let Ok(mut request) = request else { return };
         *request.headers_mut() = std::mem::take(&mut self.headers);
+        let span = telemetry::message_received("relay", parent_of(request.headers()).as_ref());
+        name_parent(request.headers_mut(), &span);
         let client = self.own.client.clone();
         let coming = Coming::Head(Box::pin(async move { client.send(request).await }));
-        self.answer(coming, first).await;
+        self.answer(coming, first).instrument(span).await;
     }
 
     /// The next step; `None` once nobody asks any more.

@@ -21,7 +21,7 @@ pub(crate) trait Joining {
 
 pub(crate) fn from(sender: &str) -> Parcel {
     let envelope = Envelope::SessionEnded { session: SessionId::mint() };
-    Parcel { from: node(sender), lane: Lane::Direct, number: 1, envelope }
+    Parcel { from: node(sender), lane: Lane::Direct, number: 1, envelope, trace: None }
 }
 
 pub(crate) fn to_all(sender: &str) -> Parcel {

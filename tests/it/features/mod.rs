@@ -40,5 +40,6 @@ mod resuming;
 mod secure;
 mod statuses;
 mod times;
+mod traces;
 mod upstreams;
 mod wire;

@@ -165,7 +165,7 @@ async fn a_word_of_an_older_binding_that_comes_late_stops_nothing() {
     let key = StreamKey { session: pair.session(), stream: StreamId::get() };
     let late = Envelope::Rebound { stream: key, fence: Fence(1), takeover: Takeover::Resumed };
     let (from, lane) = (pair.b.hub().node().clone(), Lane::Direct);
-    let parcel = Parcel { from, lane, number: 1, envelope: late };
+    let parcel = Parcel { from, lane, number: 1, envelope: late, trace: None };
     pair.shared.bus.send(pair.a.hub().node(), parcel).await.unwrap();
     sleep(Duration::from_millis(200)).await;
     assert!(!server.is_closed(), "it is still the one who reads");

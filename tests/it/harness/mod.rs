@@ -3,6 +3,7 @@
 
 mod certificates;
 mod client;
+mod collector;
 mod faults;
 mod hand;
 mod issuer;
@@ -21,6 +22,7 @@ use holdfast::lifecycle::{Ending, Tasks};
 
 pub(crate) use certificates::Certificates;
 pub(crate) use client::{Client, POST, Reply, Stream, initialize, read, request};
+pub(crate) use collector::{Collector, Seen};
 pub(crate) use faults::{Faults, faulty};
 pub(crate) use hand::{Hand, Written, call, step, steps};
 pub(crate) use issuer::{Issuer, Signing};

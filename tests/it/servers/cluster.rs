@@ -21,6 +21,8 @@ pub(crate) struct Setup {
     pub state: Option<State>,
     /// The nodes have no keys.
     pub unsigned: bool,
+    /// Variables that are no settings.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// Gives a node its key.
@@ -37,6 +39,7 @@ pub(crate) struct Cluster {
     port: u16,
     settings: Vec<(String, String)>,
     own_upstreams: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     folder: Folder,
 }
 
@@ -80,6 +83,7 @@ impl Cluster {
             port: free_port(),
             settings,
             own_upstreams: setup.own_upstreams,
+            environment: setup.environment,
             folder,
         };
         for node in 0..NODES {
@@ -143,6 +147,9 @@ impl Cluster {
         let mut command = Command::new("true");
         for (key, value) in &self.settings {
             command.env(format!("HOLDFAST_{}", key.replace('.', "_").to_uppercase()), value);
+        }
+        for (name, value) in &self.environment {
+            command.env(name, value);
         }
         if let Some(own) = self.own_upstreams.get(node) {
             command.env("HOLDFAST_SERVERS_DEFAULT_UPSTREAM", own);

@@ -1,0 +1,282 @@
+//! The spans that a trace is made of, with the names of OpenTelemetry's semantic conventions for MCP, HTTP and
+//! databases. Without an exporter there are none, and they cost a look at a flag.
+
+use std::fmt::Display;
+
+use opentelemetry::trace::{
+    SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{Context, Value};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use crate::domain::{ServerName, TraceContext};
+
+/// Of every span; it keeps them out of the log.
+pub(super) const TARGET: &str = "holdfast::trace";
+
+/// Which side of an exchange a span is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Server,
+    Client,
+    Producer,
+    Consumer,
+}
+
+/// What is asked of an MCP server.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub method: &'a str,
+    /// The tool or prompt that is named.
+    pub name: Option<&'a str>,
+    /// The resource that is named.
+    pub resource: Option<&'a str>,
+    /// The request's, as JSON; a notification has none.
+    pub id: Option<&'a str>,
+    /// How it is known in the log.
+    pub session: Option<&'a str>,
+    pub version: Option<&'a str>,
+    pub server: &'a ServerName,
+}
+
+/// Whether anybody looks at spans.
+#[must_use]
+pub fn is_traced() -> bool {
+    tracing::enabled!(target: TARGET, tracing::Level::INFO)
+}
+
+/// A request of a client, as HTTP has it: from its head to that of its response.
+#[must_use]
+pub fn http_request(method: &str, route: Option<&str>, path: &str, parent: Option<&TraceContext>) -> Span {
+    let span = open(Side::Server, || match route {
+        Some(route) => format!("{method} {route}"),
+        None => method.to_owned(),
+    });
+    if !span.is_disabled() {
+        span.set_attribute("http.request.method", method.to_owned());
+        span.set_attribute("url.path", path.to_owned());
+        if let Some(route) = route {
+            span.set_attribute("http.route", route.to_owned());
+        }
+        adopt(&span, parent);
+    }
+    span
+}
+
+/// How an HTTP request was answered.
+pub fn http_answered(span: &Span, status: u16) {
+    if span.is_disabled() {
+        return;
+    }
+    span.set_attribute("http.response.status_code", i64::from(status));
+    if status >= 500 {
+        fail(span, status);
+    }
+}
+
+/// One operation of a client at this node, which is to be ended by [`operation_ended`]. Where the message itself
+/// names its parent, that is it, and the HTTP request around it is linked.
+#[must_use]
+pub fn operation(asked: &Asked<'_>, parent: Option<&TraceContext>) -> Span {
+    let span = operation_on(Side::Server, asked);
+    if let Some(parent) = parent.filter(|_| !span.is_disabled()) {
+        link(&span, Some(&Span::current().context().span().span_context().clone()));
+        adopt(&span, Some(parent));
+    }
+    span
+}
+
+/// The same operation at the server that it is passed to.
+#[must_use]
+pub fn upstream_operation(of: &Span, asked: &Asked<'_>) -> Span {
+    of.in_scope(|| operation_on(Side::Client, asked))
+}
+
+fn operation_on(side: Side, asked: &Asked<'_>) -> Span {
+    let span = open(side, || match asked.name {
+        Some(name) => format!("{} {name}", asked.method),
+        None => asked.method.to_owned(),
+    });
+    if span.is_disabled() {
+        return span;
+    }
+    span.set_attribute("mcp.method.name", asked.method.to_owned());
+    span.set_attribute("holdfast.server", asked.server.as_str().to_owned());
+    span.set_attribute("network.transport", "tcp");
+    let is_tool = asked.method == "tools/call";
+    let name = if is_tool { "gen_ai.tool.name" } else { "gen_ai.prompt.name" };
+    for (key, value) in [
+        (name, asked.name),
+        ("gen_ai.operation.name", is_tool.then_some("execute_tool")),
+        ("mcp.resource.uri", asked.resource),
+        ("jsonrpc.request.id", asked.id.map(|id| id.trim_matches('"'))),
+        ("mcp.session.id", asked.session),
+        ("mcp.protocol.version", asked.version),
+    ] {
+        if let Some(value) = value {
+            span.set_attribute(key, value.to_owned());
+        }
+    }
+    span
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OperationEnd {
+    Done,
+    /// The tool's own result says that it failed.
+    ToolError,
+    /// It was answered with a JSON-RPC error of this code.
+    Error(i64),
+    /// It has no answer, for this reason.
+    Unanswered(&'static str),
+}
+
+/// Notes how it ended.
+pub fn operation_ended(span: &Span, end: OperationEnd) {
+    if span.is_disabled() {
+        return;
+    }
+    match end {
+        OperationEnd::Done => {}
+        OperationEnd::ToolError => fail(span, "tool_error"),
+        OperationEnd::Error(code) => {
+            span.set_attribute("rpc.response.status_code", code.to_string());
+            fail(span, code);
+        }
+        OperationEnd::Unanswered(reason) => fail(span, reason),
+    }
+}
+
+/// One question to the shared state, for whatever is traced at the moment; none for what nodes do by themselves.
+#[must_use]
+pub fn store_call(system: &'static str, operation: &'static str) -> Span {
+    let span = open_within(Side::Client, || operation.to_owned());
+    if !span.is_disabled() {
+        span.set_attribute("db.system.name", system);
+        span.set_attribute("db.operation.name", operation);
+    }
+    span
+}
+
+/// One message to another node, or to all; as above.
+#[must_use]
+pub fn message_sent(system: &'static str, what: &'static str) -> Span {
+    let span = open_within(Side::Producer, || format!("send {what}"));
+    describe_message(&span, "send", what);
+    if !span.is_disabled() {
+        span.set_attribute("messaging.system", system);
+    }
+    span
+}
+
+/// What another node said, and what is done about it here, as part of what that node did.
+#[must_use]
+pub fn message_received(what: &'static str, from: Option<&TraceContext>) -> Span {
+    let Some(from) = from else { return Span::none() };
+    let span = open(Side::Consumer, || format!("process {what}"));
+    describe_message(&span, "process", what);
+    adopt(&span, Some(from));
+    span
+}
+
+fn describe_message(span: &Span, operation: &'static str, what: &'static str) {
+    if !span.is_disabled() {
+        span.set_attribute("messaging.operation.name", operation);
+        span.set_attribute("messaging.message.type", what);
+    }
+}
+
+/// Something failed; an error that says nothing of the kind is none of its own.
+pub fn failed(span: &Span, error: &impl Display) {
+    if !span.is_disabled() {
+        fail(span, error);
+    }
+}
+
+fn fail(span: &Span, what: impl Display) {
+    let what = what.to_string();
+    span.set_attribute("error.type", Value::from(what.clone()));
+    span.set_status(Status::error(what));
+}
+
+/// Who is to be named to others as what is done here is part of; none if nobody traces.
+#[must_use]
+pub fn context_of(span: &Span) -> Option<TraceContext> {
+    if !is_traced() {
+        return None;
+    }
+    let context = span.context();
+    let span = context.span();
+    let own = span.span_context();
+    let parent =
+        format!("00-{}-{}-{:02x}", own.trace_id(), own.span_id(), own.trace_flags() & TraceFlags::SAMPLED);
+    own.is_valid().then(|| TraceContext::parse(&parent, Some(&own.trace_state().header())))?
+}
+
+/// Which span reads a stream: the one that waits, and outlasts what is written to it.
+pub type Reader = Option<SpanContext>;
+
+/// The present span, to be linked to later.
+#[must_use]
+pub fn reader() -> Reader {
+    if !is_traced() {
+        return None;
+    }
+    let context = Span::current().context();
+    let own = context.span().span_context().clone();
+    own.is_valid().then_some(own)
+}
+
+/// Says of the present span that what it does is for `reader`.
+pub fn link_reader(reader: &Reader) {
+    link(&Span::current(), reader.as_ref());
+}
+
+fn link(span: &Span, other: Option<&SpanContext>) {
+    if let Some(other) = other.filter(|other| other.is_valid() && !span.is_disabled()) {
+        span.add_link(other.clone());
+    }
+}
+
+fn adopt(span: &Span, parent: Option<&TraceContext>) {
+    if let Some(parent) = parent.and_then(remote) {
+        // It was opened just now, and nobody has been in it.
+        let _ = span.set_parent(Context::new().with_remote_span_context(parent));
+    }
+}
+
+fn remote(parent: &TraceContext) -> Option<SpanContext> {
+    let mut fields = parent.parent().split('-').skip(1);
+    let trace = TraceId::from_hex(fields.next()?).ok()?;
+    let span = SpanId::from_hex(fields.next()?).ok()?;
+    let flags = TraceFlags::new(u8::from_str_radix(fields.next()?, 16).ok()?) & TraceFlags::SAMPLED;
+    let state = parent.state().and_then(|state| state.parse::<TraceState>().ok()).unwrap_or_default();
+    Some(SpanContext::new(trace, span, flags, true, state))
+}
+
+fn open_within(side: Side, name: impl FnOnce() -> String) -> Span {
+    if ids().is_none() { Span::none() } else { open(side, name) }
+}
+
+fn open(side: Side, name: impl FnOnce() -> String) -> Span {
+    if !is_traced() {
+        return Span::none();
+    }
+    let kind = match side {
+        Side::Server => "server",
+        Side::Client => "client",
+        Side::Producer => "producer",
+        Side::Consumer => "consumer",
+    };
+    tracing::info_span!(target: TARGET, "span", otel.name = name(), otel.kind = kind)
+}
+
+/// The trace and the span that a log line is written in, in hexadecimal.
+pub(super) fn ids() -> Option<(TraceId, SpanId)> {
+    let context = Context::current();
+    let span = context.span();
+    let own = span.span_context();
+    own.is_valid().then(|| (own.trace_id(), own.span_id()))
+}

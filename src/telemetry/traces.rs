@@ -1,0 +1,127 @@
+//! Where spans go: over OTLP to a collector, as the standard `OTEL_*` variables say. Which spans there are stands in
+//! `spans`.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_http::hyper::HyperClient;
+use opentelemetry_http::{HttpClient, HttpError};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithHttpConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use tokio::runtime::Handle;
+
+/// How spans get to the collector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// `http/protobuf`
+    Http,
+    Grpc,
+}
+
+/// What is traced, and told to whom, beside what the library reads from the environment itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub protocol: Protocol,
+    /// For one export (`OTEL_EXPORTER_OTLP_TIMEOUT`).
+    pub timeout: Duration,
+    /// `service.instance.id`, unless the environment has one.
+    pub instance: String,
+}
+
+/// Why spans can't be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum TracesError {
+    #[error("the system's roots can't be used")]
+    Roots(#[source] std::io::Error),
+    #[error("the exporter can't be built")]
+    Exporter(#[from] ExporterBuildError),
+}
+
+/// A process's spans on their way to the collector.
+#[derive(Debug)]
+pub struct Traces {
+    provider: SdkTracerProvider,
+}
+
+impl Traces {
+    /// Begins to export, in batches, from a thread of its own; what the collector does not take in time is
+    /// dropped. Within the runtime that is to carry the connection.
+    ///
+    /// # Errors
+    /// [`TracesError`].
+    pub fn start(config: &Config) -> Result<Self, TracesError> {
+        let exporter = match config.protocol {
+            Protocol::Grpc => SpanExporter::builder().with_tonic().build()?,
+            Protocol::Http => {
+                let https = HttpsConnectorBuilder::new().with_native_roots().map_err(TracesError::Roots)?;
+                let client = HyperClient::new(
+                    https.https_or_http().enable_http1().enable_http2().build(),
+                    config.timeout,
+                    None,
+                );
+                let client = OnRuntime { client, runtime: Handle::current() };
+                SpanExporter::builder().with_http().with_http_client(client).build()?
+            }
+        };
+        let provider = SdkTracerProvider::builder()
+            .with_resource(resource(&config.instance))
+            .with_batch_exporter(exporter)
+            .build();
+        Ok(Self { provider })
+    }
+
+    pub(super) fn tracer(&self) -> SdkTracer {
+        self.provider.tracer("holdfast")
+    }
+
+    /// Exports what is left, for at most `patience`: a collector that swallows everything keeps nobody.
+    pub async fn finish(self, patience: Duration) {
+        let finished = tokio::task::spawn_blocking(move || self.provider.shutdown_with_timeout(patience));
+        if let Ok(Err(error)) = finished.await {
+            tracing::warn!(%error, "the last spans were not exported");
+        }
+    }
+}
+
+/// What the environment says of this service, and what it leaves open.
+fn resource(instance: &str) -> Resource {
+    let given = Resource::builder().build();
+    let has = |key: &'static str| {
+        given.get(&key.into()).is_some_and(|value| !value.as_str().starts_with("unknown_service"))
+    };
+    let own = [
+        ("service.name", "holdfast"),
+        ("service.version", env!("CARGO_PKG_VERSION")),
+        ("service.instance.id", instance),
+    ];
+    let own = own.into_iter().filter(|(key, _)| !has(key));
+    Resource::builder().with_attributes(own.map(|(key, value)| KeyValue::new(key, value.to_owned()))).build()
+}
+
+/// The exporter's thread has no runtime, and the client needs one.
+#[derive(Debug)]
+struct OnRuntime {
+    client: HyperClient<HttpsConnector<HttpConnector>>,
+    runtime: Handle,
+}
+
+type Sent<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'a>>;
+
+impl HttpClient for OnRuntime {
+    fn send_bytes<'a, 'b>(&'a self, request: Request<Bytes>) -> Sent<'b>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        let client = self.client.clone();
+        let sent = self.runtime.spawn(async move { client.send_bytes(request).await });
+        Box::pin(async move { sent.await? })
+    }
+}
