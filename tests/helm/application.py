@@ -11,6 +11,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import yaml
+
 import chart
 from pod import Pod, program
 
@@ -126,6 +128,9 @@ class Run(unittest.TestCase):
             self.assertEqual((status(mcp), status(mcp, "hf_another"), status(mcp, token)), (401, 401, 406))
             self.assertEqual(status(f"http://127.0.0.1:{clients}/health"), 200)
 
+            metric = yaml.safe_load((chart.CHART / "values.yaml").read_text())["autoscaling"]["streams"]["metric"]
+            with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=2) as metrics:
+                self.assertIn(f"\n{metric}{{", metrics.read().decode(), "what the autoscaler goes by")
             self.assertIn("a stranger is refused", self.helm_test(found, clients, admin))
 
             seconds = pod.container["lifecycle"]["preStop"]["sleep"]["seconds"]

@@ -5,6 +5,7 @@ import copy
 import difflib
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 import unittest
@@ -286,6 +287,19 @@ class Upgrades(unittest.TestCase):
         again = self.made(kept)
         self.assertNotEqual(again.pop("nats-password"), first["nats-password"])
         self.assertEqual(again, kept)
+
+
+class Manual(unittest.TestCase):
+    def test_the_values_in_it_render(self):
+        pages = [chart.ROOT / "docs" / "deploying.md", chart.CHART / "README.md"]
+        blocks = [block for page in pages for block in re.findall(r"```yaml\n(# values\.yaml\n.*?)```", page.read_text(), re.S)]
+        self.assertGreater(len(blocks), 4)
+        for block in blocks:
+            with self.subTest(block):
+                given = yaml.safe_load(block)
+                for found in chart.objects(chart.rendered3(given)):
+                    self.assertEqual(schemas.faults(found), [])
+                chart.rendered4(given)
 
 
 class Refusals(unittest.TestCase):
