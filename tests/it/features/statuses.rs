@@ -17,7 +17,8 @@ fn batch(count: u64) -> Value {
 
 #[tokio::test]
 async fn l6_l7_batches_depend_on_the_version() {
-    let (_upstream, gateway) = gateway(&[("limits.requests_per_session_max", "200")]).await;
+    let (_upstream, gateway) =
+        gateway(&[("limits.requests_per_session_max", "200"), ("requests.json_wait", "30s")]).await;
     for (version, expected) in
         [("2025-03-26", (200, 0)), ("2025-06-18", (400, -32600)), ("2025-11-25", (400, -32600))]
     {

@@ -39,8 +39,13 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// What it says at last: on a slow machine an answer may come as a stream.
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+        let streamed = self.header("content-type") == "text/event-stream";
+        let last = || self.text.lines().rev().find_map(|line| line.strip_prefix("data: {"));
+        let text = last().filter(|_| streamed).map(|rest| format!("{{{rest}"));
+        serde_json::from_str(text.as_ref().unwrap_or(&self.text))
+            .unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {

@@ -1,0 +1,96 @@
+{{/* What is wrong before anything is made. A text that names the fault and what to write is worth more than pods that
+     don't start. What the application itself refuses is left to it. */}}
+{{- define "holdfast.checks" -}}
+{{- $config := .Values.config -}}
+{{- $variables := include "holdfast.extraVariables" . -}}
+{{- $auth := default (dict) $config.auth -}}
+
+{{- range $key := list "listen" "admin.listen" "admin.expose" "drain.notice" "drain.handover" "drain.timeout" -}}
+{{- $variable := include "holdfast.variable" $key -}}
+{{- if or (contains (printf " %s " $variable) $variables) (hasKey $.Values.configSecrets $key) -}}
+{{- fail (printf "\n\n%s is computed with: write config.%s instead of the variable %s." $key $key $variable) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (has (toString (dig "expose" "" (default (dict) $config.admin))) (list "true" "on" "yes")) -}}
+{{- fail "\n\nThe kubelet has to reach the admin port: config.admin.expose must be true." -}}
+{{- end -}}
+
+{{- /* Who may call. */ -}}
+{{- $mode := toString (default "" $auth.mode) -}}
+{{- if contains " HOLDFAST_AUTH_MODE " $variables }}{{ $mode = "variable" }}{{ end -}}
+{{- if and .Values.auth.generateToken (has $mode (list "none")) -}}
+{{- fail "\n\nauth.generateToken and config.auth.mode: none exclude each other." -}}
+{{- end -}}
+{{- if and (eq $mode "") (not .Values.auth.generateToken) -}}
+{{- fail (include "holdfast.chooseAuth" .) -}}
+{{- end -}}
+{{- if and (eq $mode "none") (not (has (toString $auth.insecure) (list "true" "on" "yes"))) -}}
+{{- fail "\n\nWith config.auth.mode: none whoever reaches the pods is everybody. If that is meant, write config.auth.insecure: true as well." -}}
+{{- end -}}
+{{- if and (eq $mode "tokens") (not .Values.auth.generateToken) -}}
+{{- $some := or $auth.tokens $auth.issuers .Values.extraEnvFrom (regexMatch " HOLDFAST_AUTH_(TOKENS|ISSUERS)_" $variables) -}}
+{{- range $key, $_ := .Values.configSecrets -}}
+{{- if regexMatch "^auth\\.(tokens|issuers)\\." $key }}{{ $some = true }}{{ end -}}
+{{- end -}}
+{{- if not $some -}}
+{{- fail "\n\nWith config.auth.mode: tokens nobody could log in: there are no tokens and no issuers, neither in config.auth nor in configSecrets." -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* What nodes share. */ -}}
+{{- if and .Values.embedded.redis.enabled (or $config.state (hasKey .Values.configSecrets "state")) -}}
+{{- fail "\n\nThere are two Redises: embedded.redis.enabled, and a `state` of your own. Choose one." -}}
+{{- end -}}
+{{- if and .Values.embedded.nats.enabled (or $config.bus (hasKey .Values.configSecrets "bus")) -}}
+{{- fail "\n\nThere are two NATSes: embedded.nats.enabled, and a `bus` of your own. Choose one." -}}
+{{- end -}}
+{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
+{{- fail "\n\nautoscaling.minReplicas is above autoscaling.maxReplicas." -}}
+{{- end -}}
+{{- if gt (include "holdfast.replicasMax" . | int) 1 -}}
+{{- range $key, $what := dict "state" "sessions, in a Redis" "bus" "messages, over a NATS" -}}
+{{- $backend := include (printf "holdfast.%s" $key) $ -}}
+{{- if and (eq $backend "memory") (ne (include "holdfast.state" $) "none") -}}
+{{- fail (printf "\n\n%s nodes have to share their %s: give config.%s, configSecrets.%s (a URL in a Secret), or, for trying out, embedded.%s.enabled; or run one node." (include "holdfast.replicasMax" $) $what $key $key (ternary "redis" "nats" (eq $key "state"))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* What Kubernetes would refuse, or worse, would do. */ -}}
+{{- if and (eq .Values.kind "Deployment") (eq (toString .Values.rollingUpdate.maxSurge) "0") (eq (toString .Values.rollingUpdate.maxUnavailable) "0") -}}
+{{- fail "\n\nWith rollingUpdate.maxSurge and maxUnavailable both 0 no pod could ever be replaced." -}}
+{{- end -}}
+{{- if and .Values.autoscaling.enabled (not .Values.autoscaling.cpu.averageUtilization) (not .Values.autoscaling.streams.averageValue) (not .Values.autoscaling.extraMetrics) -}}
+{{- fail "\n\nautoscaling has nothing to go by: set cpu.averageUtilization, streams.averageValue or extraMetrics." -}}
+{{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
+{{- fail "\n\ningress.enabled needs ingress.hosts." -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- fail "\n\nhttpRoute.enabled needs httpRoute.parentRefs: the Gateway that it is attached to." -}}
+{{- end -}}
+{{- end }}
+
+{{- define "holdfast.chooseAuth" }}
+
+
+Who may call this gateway? Choose one of these; there is no default.
+
+  For trying out, a token that the chart makes and keeps in a Secret:
+    --set auth.generateToken=true
+
+  Tokens of your identity provider, or static ones (`holdfast token NAME` makes one):
+    config:
+      auth:
+        mode: tokens
+        issuers:
+          corp: { issuer: https://login.example.com }
+        tokens:
+          ci: { sha256: … }          # or in a Secret: configSecrets
+
+  Everybody who can reach it:
+    config:
+      auth: { mode: none, insecure: true }
+
+docs/security.md says what each means.
+{{ end }}

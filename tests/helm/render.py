@@ -1,0 +1,322 @@
+"""For `make test`: what the chart makes of every example, by Helm 3 and by the library of Helm 4."""
+
+import base64
+import copy
+import difflib
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+import unittest
+from pathlib import Path
+
+import helm_python
+import yaml
+
+import chart
+import cluster
+import schemas
+
+NO_CLUSTER = "apiVersion: v1\nkind: Config\nclusters: []\ncontexts: []\nusers: []\n"
+
+def over(base, change):
+    """Values as Helm merges them."""
+    merged = copy.deepcopy(base)
+    for key, value in change.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = over(merged[key], value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def without_secrets(found):
+    """Without what the chart made up, which is another each time."""
+    found = copy.deepcopy(found)
+    for each in found.values():
+        if each["kind"] == "Secret":
+            each["data"] = sorted(each["data"])
+    return found
+
+
+def selected(selector, labels):
+    return all(labels.get(name) == value for name, value in selector.items())
+
+
+class Examples(unittest.TestCase):
+    def each(self, check):
+        for example in chart.EXAMPLES:
+            with self.subTest(example):
+                check(example, chart.example3(example))
+
+    def test_they_are_as_they_were(self):
+        for example in chart.EXAMPLES:
+            for name, text in chart.golden_texts(example).items():
+                with self.subTest(name):
+                    kept = chart.GOLDEN / name
+                    before = kept.read_text() if kept.exists() else ""
+                    lines = difflib.unified_diff(before.splitlines(), text.splitlines(), "golden", "now", lineterm="", n=2)
+                    self.assertEqual(before, text, "if this is meant, make helm-renew:\n" + "\n".join(lines))
+        names = {name for example in chart.EXAMPLES for name in (f"{example}.yaml", f"{example}.notes.txt")}
+        self.assertEqual({path.name for path in chart.GOLDEN.iterdir()}, names, "make helm-renew")
+
+    def test_both_helms_make_the_same(self):
+        def check(example, three):
+            made = chart.rendered4(chart.values(example))
+            texts = [text for name, text in made.items() if not name.endswith("NOTES.txt")]
+            four = chart.by_name([found for text in texts for found in chart.objects(text)])
+            self.maxDiff = None
+            self.assertEqual(without_secrets(three), without_secrets(four))
+
+        self.each(check)
+
+    def test_kubernetes_takes_them(self):
+        def check(example, found):
+            wrong = {name: schemas.faults(each) for name, each in found.items()}
+            self.assertEqual({name: said for name, said in wrong.items() if said}, {})
+
+        self.each(check)
+
+    def test_a_wrong_object_is_seen(self):
+        # The checks above can fail.
+        for example, name, path, value in [
+            ("tryout", "Deployment/hf-holdfast", ["spec", "template", "spec", "terminationGrace"], 5),
+            ("tryout", "Deployment/hf-holdfast", ["spec", "replicas"], "1"),
+            ("gateway-api", "HTTPRoute/hf-holdfast", ["spec", "rules", 0, "timeouts", "request"], "0"),
+            ("gateway-api", "HTTPRoute/hf-holdfast", ["spec", "parents"], []),
+            ("monitoring", "ServiceMonitor/hf-holdfast", ["spec", "endpoints", 0, "port"], 4445),
+        ]:
+            found = copy.deepcopy(chart.example3(example)[name])
+            place = found
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = value
+            self.assertNotEqual(schemas.faults(found), [], path)
+
+    def test_selectors_find_the_gateway_and_nothing_else(self):
+        def check(example, found):
+            pods = {name: each["spec"]["template"]["metadata"]["labels"] for name, each in found.items() if "template" in each.get("spec", {})}
+            gateway = f"{chart.workload(found)['kind']}/{chart.workload(found)['metadata']['name']}"
+            for name, each in found.items():
+                spec = each.get("spec", {})
+                if each["kind"] == "Service":
+                    selector = spec["selector"]
+                elif each["kind"] in ("PodDisruptionBudget", "Deployment", "StatefulSet", "PodMonitor"):
+                    selector = spec["selector"]["matchLabels"]
+                elif each["kind"] == "NetworkPolicy":
+                    selector = spec["podSelector"]["matchLabels"]
+                elif each["kind"] == "ServiceMonitor":
+                    services = [other for other in found.values() if other["kind"] == "Service"]
+                    seen = [other for other in services if selected(spec["selector"]["matchLabels"], other["metadata"]["labels"])]
+                    self.assertEqual([port["name"] for other in seen for port in other["spec"]["ports"]], ["admin"], name)
+                    continue
+                else:
+                    continue
+                embedded = [pod for pod in pods if name.endswith(("-redis", "-nats")) and pod.endswith(name[name.rindex("-"):])]
+                self.assertEqual([pod for pod, labels in pods.items() if selected(selector, labels)], embedded or [gateway], name)
+            test = [each for each in found.values() if each["kind"] == "Pod"]
+            for pod in test:
+                self.assertFalse(selected(found[gateway]["spec"]["selector"]["matchLabels"], pod["metadata"]["labels"]))
+
+        self.each(check)
+
+    def test_secrets_that_are_made_have_the_keys_that_are_read(self):
+        def check(example, found):
+            made = {key for each in found.values() if each["kind"] == "Secret" for key in each["data"]}
+            pods = [each["spec"]["template"]["spec"] for each in found.values() if "template" in each.get("spec", {})]
+            variables = [variable for pod in pods for part in pod["containers"] for variable in part.get("env", [])]
+            references = [variable["valueFrom"]["secretKeyRef"] for variable in variables if "secretKeyRef" in variable.get("valueFrom", {})]
+            read = {reference["key"] for reference in references if reference["name"].endswith("-generated")}
+            self.assertEqual(read | {"token"} if "token-sha256" in read else read, made)
+
+        self.each(check)
+
+    def test_pods_fit_the_standard_restricted(self):
+        def check(example, found):
+            if example == "extras":
+                return
+            for each in found.values():
+                pod = each.get("spec", {}) if each["kind"] == "Pod" else each.get("spec", {}).get("template", {}).get("spec")
+                if pod is None:
+                    continue
+                context = pod["securityContext"]
+                self.assertTrue(context["runAsNonRoot"])
+                self.assertEqual(context["seccompProfile"], {"type": "RuntimeDefault"})
+                self.assertFalse(pod["automountServiceAccountToken"])
+                for part in pod["containers"]:
+                    self.assertEqual(
+                        part["securityContext"],
+                        {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
+                    )
+                    self.assertIn("memory", part["resources"]["limits"])
+
+        self.each(check)
+
+
+class Times(unittest.TestCase):
+    """The end of a pod: endpoints 10 and margin 5 unless said otherwise."""
+
+    def check(self, change, pre_stop, grace, example="embedded"):
+        found = chart.by_name(chart.objects(chart.rendered3(over(chart.values(example), change))))
+        pod = chart.workload(found)["spec"]["template"]["spec"]
+        hook = chart.container(pod).get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds")
+        self.assertEqual((hook, pod["terminationGracePeriodSeconds"]), (pre_stop, grace), change)
+
+    def test_they_follow_from_the_drain_settings(self):
+        self.check({}, 5, 35)
+        self.check({"config": {"drain": {"notice": "10s"}}}, None, 30)
+        self.check({"config": {"drain": {"notice": "1m", "timeout": "2m"}}}, None, 125)
+        self.check({"config": {"drain": {"notice": "0", "timeout": "1h30m"}}}, 10, 5415)
+        self.check({"config": {"drain": {"notice": 0}}}, 10, 40)
+        self.check({"config": {"drain": {"notice": "1500ms", "timeout": "08s1ms"}}}, 8, 22)
+        self.check({"config": {"drain": None}}, 5, 35)
+        self.check({"config": {"drain": {"notice": None}}}, 5, 35)
+        self.check({"termination": {"endpointsSeconds": 0}}, None, 30)
+        self.check({"termination": {"endpointsSeconds": 60, "marginSeconds": 20}}, 55, 100)
+
+    def test_without_a_shared_state_there_is_no_notice(self):
+        self.check({}, 10, 40, "tryout")
+        self.check({"config": {"drain": {"notice": "9s"}}}, 10, 40, "tryout")
+        self.check({"config": {"state": "redis://a", "bus": "nats://a"}}, 5, 35, "tryout")
+        self.check({"configSecrets": {"state": {"secret": "a", "key": "b"}}}, 5, 35, "tryout")
+        self.check({"extraEnv": [{"name": "HOLDFAST_STATE", "value": "redis://a"}]}, 5, 35, "tryout")
+
+
+class Parts(unittest.TestCase):
+    def made(self, change, example="embedded", **more):
+        return chart.by_name(chart.objects(chart.rendered3(over(chart.values(example), change), **more)))
+
+    def test_a_changed_configuration_replaces_pods_and_nothing_else_does(self):
+        def template(change):
+            annotations = chart.workload(self.made(change, "pinned"))["spec"]["template"]["metadata"]["annotations"]
+            return annotations["checksum/config"]
+
+        first = template({})
+        self.assertEqual(template({"replicaCount": 5, "service": {"port": 8080}}), first)
+        self.assertNotEqual(template({"config": {"log": {"events_max": 300}}}), first)
+
+    def test_no_pdb_where_it_would_only_be_in_the_way(self):
+        self.assertFalse([name for name in chart.example3("tryout") if name.startswith("PodDisruptionBudget/")])
+
+    def test_a_pdb_by_what_has_to_be_there(self):
+        spec = self.made({"podDisruptionBudget": {"minAvailable": "50%"}})["PodDisruptionBudget/hf-holdfast"]["spec"]
+        self.assertEqual((spec.get("minAvailable"), spec.get("maxUnavailable")), ("50%", None))
+
+    def test_large_numbers_stay_whole(self):
+        config = self.made({"config": {"limits": {"sessions_max": 100000000}}})["ConfigMap/hf-holdfast"]
+        self.assertIn("sessions_max: 100000000\n", config["data"]["holdfast.yaml"])
+
+    def test_every_controller_is_told_not_to_cut_streams(self):
+        for controller, key, value in [
+            ("ingress-nginx", "nginx.ingress.kubernetes.io/proxy-read-timeout", "3600"),
+            ("nginx", "nginx.org/proxy-read-timeout", "3600s"),
+            ("haproxytech", "haproxy.org/timeout-server", "3600s"),
+            ("haproxy-ingress", "haproxy-ingress.github.io/timeout-server", "3600s"),
+            ("alb", "alb.ingress.kubernetes.io/load-balancer-attributes", "idle_timeout.timeout_seconds=3600"),
+        ]:
+            ingress = {"enabled": True, "controller": controller, "hosts": [{"host": "a.example"}]}
+            found = self.made({"ingress": ingress})["Ingress/hf-holdfast"]
+            self.assertEqual(found["metadata"]["annotations"][key], value)
+            self.assertEqual(schemas.faults(found), [])
+            ingress["annotations"] = {key: "mine"}
+            self.assertEqual(self.made({"ingress": ingress})["Ingress/hf-holdfast"]["metadata"]["annotations"][key], "mine")
+        ingress = {"enabled": True, "controller": "none", "hosts": [{"host": "a.example"}]}
+        self.assertNotIn("annotations", self.made({"ingress": ingress})["Ingress/hf-holdfast"]["metadata"])
+
+    def test_long_names_stay_host_names(self):
+        found = self.made({"fullnameOverride": "a" * 44 + "-" + "b" * 20})
+        self.assertEqual(chart.workload(found)["metadata"]["name"], "a" * 44)
+
+    def test_rules_and_dashboards_arrive_as_they_are(self):
+        rules = {
+            "groups": [
+                {
+                    "name": "holdfast",
+                    "rules": [
+                        {"alert": "A", "expr": "up == 0", "labels": {"severity": "page"}, "annotations": {"summary": "{{ $labels.pod }} is away"}},
+                        {"alert": "B", "expr": "up == 1"},
+                        {"record": "c", "expr": "sum(up)"},
+                    ],
+                },
+                {"name": "gone", "rules": [{"alert": "D", "expr": "up"}]},
+            ]
+        }
+        dashboard = {"title": "One node", "panels": [{"legendFormat": "{{pod}}", "expr": 'x{a=~"$pod"}'}]}
+        with tempfile.TemporaryDirectory() as folder:
+            copied = Path(folder) / "holdfast"
+            shutil.copytree(chart.CHART, copied, ignore=shutil.ignore_patterns("files"))
+            (copied / "files" / "prometheus").mkdir(parents=True)
+            (copied / "files" / "grafana").mkdir()
+            (copied / "files" / "prometheus" / "rules.yaml").write_text(yaml.safe_dump(rules))
+            (copied / "files" / "grafana" / "one_node.json").write_text(json.dumps(dashboard, indent=2) + "\n")
+            change = {"monitoring": {"prometheusRule": {"disabled": ["B", "D"]}}}
+            found = self.made(change, "monitoring", chart=copied)
+        rule = found["PrometheusRule/hf-holdfast"]
+        self.assertEqual(schemas.faults(rule), [])
+        groups = {group["name"]: group["rules"] for group in rule["spec"]["groups"]}
+        self.assertEqual(sorted(groups), ["holdfast", "ours"])
+        expected = copy.deepcopy(rules["groups"][0]["rules"])
+        expected[0]["labels"]["team"] = "platform"
+        self.assertEqual(groups["holdfast"], [expected[0], expected[2]])
+        shown = found["ConfigMap/hf-holdfast-dashboard-one-node"]
+        self.assertEqual(json.loads(shown["data"]["one_node.json"]), dashboard)
+        self.assertEqual(shown["metadata"]["labels"]["grafana_dashboard"], "1")
+
+
+class Upgrades(unittest.TestCase):
+    def made(self, secrets):
+        """What Helm 4 would send to a cluster that has these Secrets."""
+        server = cluster.started({"hf-holdfast-generated": secrets} if secrets else {})
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        reached = {"kube_apiserver": f"http://127.0.0.1:{server.server_port}", "kubeconfig_content": NO_CLUSTER}
+        with helm_python.Config(namespace=chart.NAMESPACE, storage_driver="memory", **reached) as config:
+            release = config.install(chart.CHART, chart.RELEASE, chart.values("embedded"), dry_run="server")
+        data = chart.by_name(chart.objects(release["manifest"]))["Secret/hf-holdfast-generated"]["data"]
+        return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+    def test_what_the_chart_made_up_stays(self):
+        first = self.made({})
+        self.assertEqual(first["token-sha256"], hashlib.sha256(first["token"].encode()).hexdigest())
+        self.assertEqual(self.made(first), first)
+
+    def test_what_is_missing_is_made(self):
+        first = self.made({})
+        kept = {key: value for key, value in first.items() if key != "nats-password"}
+        again = self.made(kept)
+        self.assertNotEqual(again.pop("nats-password"), first["nats-password"])
+        self.assertEqual(again, kept)
+
+
+class Manual(unittest.TestCase):
+    def test_the_values_in_it_render(self):
+        pages = [chart.ROOT / "docs" / "deploying.md", chart.CHART / "README.md"]
+        blocks = [block for page in pages for block in re.findall(r"```yaml\n(# values\.yaml\n.*?)```", page.read_text(), re.S)]
+        self.assertGreater(len(blocks), 4)
+        for block in blocks:
+            with self.subTest(block):
+                given = yaml.safe_load(block)
+                for found in chart.objects(chart.rendered3(given)):
+                    self.assertEqual(schemas.faults(found), [])
+                chart.rendered4(given)
+
+
+class Refusals(unittest.TestCase):
+    def test_what_must_not_render_says_why(self):
+        for case in yaml.safe_load((chart.HERE / "refusals.yaml").read_text()):
+            given = over(chart.values("embedded"), case["values"])
+            for render in (chart.rendered3, chart.rendered4):
+                with self.subTest(case["values"], by=render.__name__):
+                    with self.assertRaises(chart.Refused) as refused:
+                        render(given)
+                    self.assertIn(case["says"], str(refused.exception))
+
+    def test_an_older_kubernetes_is_refused(self):
+        with self.assertRaises(chart.Refused) as refused:
+            chart.helm3("template", "hf", chart.CHART, "--kube-version", "1.29.0", "-f", chart.values_file("tryout"))
+        self.assertIn("kubeVersion", str(refused.exception))
+
+
+if __name__ == "__main__":
+    unittest.main()
