@@ -29,8 +29,9 @@ help:
 	@echo "make simulation   SCHEDULES (20000) of the cluster in one process, from SEED (0) on"
 	@echo "make fuzz         each fuzz target for SECONDS (60)"
 
-# From Debian: the servers that tests start on free ports, and what the chart's tests run.
-SERVERS = redis-server nats-server haproxy openssl busybox
+# From Debian: the servers that tests start on free ports, and what the chart's tests run; with Prometheus comes
+# promtool, which judges metrics.
+SERVERS = redis-server nats-server haproxy prometheus openssl busybox
 install:
 	@missing=""; for server in $(SERVERS); do command -v $$server >/dev/null || missing="$$missing $$server"; done; \
 	if [ -n "$$missing" ]; then apt-get update -qq && \

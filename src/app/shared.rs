@@ -12,6 +12,7 @@ use crate::adapters::nats::{self, NatsBus};
 use crate::adapters::redis::{self, RedisSessionStore};
 use crate::config::{self, Config};
 use crate::ports::{Bus, RateLimits, SessionStore};
+use crate::telemetry::{Metered, Metrics};
 
 /// Messages that may wait for a node of this process.
 const INBOX_MAX: usize = 4096;
@@ -50,6 +51,18 @@ impl Unusable {
 }
 
 impl Shared {
+    /// The same, counted, timed and traced.
+    #[must_use]
+    pub(super) fn metered(self, config: &Config, metrics: &Metrics) -> Self {
+        let store = if matches!(config.state, config::State::Redis(_)) { "redis" } else { "memory" };
+        let bus = if matches!(config.bus, config::Bus::Nats(_)) { "nats" } else { "memory" };
+        Self {
+            store: Arc::new(Metered::new(self.store, metrics, store)),
+            bus: Arc::new(Metered::new(self.bus, metrics, bus)),
+            rates: Arc::new(Metered::new(self.rates, metrics, store)),
+        }
+    }
+
     /// In this process.
     #[must_use]
     pub fn memory(config: &Config) -> Self {

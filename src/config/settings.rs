@@ -43,6 +43,7 @@ pub struct Config {
     pub drain: DrainConfig,
     pub telemetry: TelemetryConfig,
     pub audit: AuditTo,
+    pub metrics: MetricsConfig,
     pub servers: BTreeMap<String, ServerConfig>,
 }
 
@@ -276,6 +277,11 @@ pub struct OtlpConfig {
 pub enum OtlpProtocol {
     Http,
     Grpc,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsConfig {
+    pub tools_max: usize,
 }
 
 /// Where it is written who did what.

@@ -4,18 +4,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
-use futures::future::BoxFuture;
 use http::{HeaderMap, StatusCode};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, Span};
+use tracing::Span;
 
-use super::deadline::{Deadline, reached};
+use super::deadline::{Deadline, cancelled, reached};
 use super::handshake::is_login;
 use super::live::Live;
+use super::measures::{measured, said};
 use super::passing::{Limits, Passage};
+use super::progress::{Calling, Progress};
 use super::reopen::remembered;
 use super::server::Server;
 use super::step::{Final, Step};
@@ -24,21 +24,13 @@ use super::traced::{Operation, Outgoing};
 use super::{Error, Hub, RequestsConfig};
 use crate::domain::{Limit, RunningRecord};
 use crate::limits::Place;
-use crate::protocol::jsonrpc::{Id, Message};
-use crate::telemetry::{ExchangeEnd, chain};
-use crate::upstream::{self, Answer, Answers, Heard, Long, Position};
+use crate::protocol::jsonrpc::{self, Id, Message};
+use crate::telemetry::{Eras, ExchangeEnd, Measured, Method, chain};
+use crate::upstream::{self, Answer, Heard, Long, Position};
 
 /// Why a request of a dead node can't be answered.
 const RUNNER_DIED: &str =
     "the gateway node that ran it is gone and its server can't resume the answer; it may have run";
-
-pub(super) type Calling = BoxFuture<'static, Result<Answers, Error>>;
-
-enum Progress {
-    Calling(Calling),
-    Reading(Box<Answers>),
-    Done,
-}
 
 /// A running call. Dropping it drops the upstream connection.
 pub(super) struct Call {
@@ -53,7 +45,8 @@ pub(super) struct Call {
     cancel: Option<Arc<Notify>>,
     cancelled: bool,
     ended: CancellationToken,
-    started: Instant,
+    /// Until its end was told.
+    measured: Option<Measured>,
     answered: bool,
     /// Its result may be longer than what is held.
     passes: bool,
@@ -80,7 +73,8 @@ impl Call {
             let (hub, server, live) = (hub.clone(), server.clone(), live.clone());
             Box::pin(async move { hub.call_in_session(&server, &live, raw, &headers).await })
         };
-        let mut call = Self::new(hub, server, request, calling, operation);
+        let measured = measured(server, Eras::LEGACY, request, ExchangeEnd::Abandoned);
+        let mut call = Self::new(hub, server, request, calling, (measured, operation));
         call.deadline = Some(Deadline::new(&server.requests));
         call.cancel = Some(cancel);
         call.ended = live.ended.clone();
@@ -106,7 +100,9 @@ impl Call {
             Ok(upstream.resume(&handle, position))
         });
         let requests = RequestsConfig { timeout_max: request.time_left(), ..server.requests.clone() };
-        let mut call = Self::with(hub, server, id, calling);
+        // What it asked for is not remembered.
+        let measured = server.metrics.call(Eras::LEGACY, Method::Other, None, ExchangeEnd::Abandoned);
+        let mut call = Self::with(hub, server, id, calling, measured);
         call.deadline = Some(Deadline::new(&requests));
         call.cancel = Some(cancel);
         call.ended = live.ended.clone();
@@ -118,14 +114,16 @@ impl Call {
     pub(super) fn alone(
         hub: &Hub,
         server: &Arc<Server>,
-        request: &Message,
-        headers: &HeaderMap,
+        (request, headers): (&Message, &HeaderMap),
         calling: impl FnOnce(Outgoing) -> Calling,
         limited: bool,
         passes: bool,
+        eras: Eras,
     ) -> Self {
+        // Its connection is its life.
+        let measured = measured(server, eras, request, ExchangeEnd::ClientGone);
         let (operation, outgoing) = Hub::operation(server, None, request, headers);
-        let mut call = Self::new(hub, server, request, calling(outgoing), operation);
+        let mut call = Self::new(hub, server, request, calling(outgoing), (measured, operation));
         call.deadline = limited.then(|| Deadline::new(&server.requests));
         call.passes = passes;
         call
@@ -136,17 +134,17 @@ impl Call {
         server: &Arc<Server>,
         request: &Message,
         calling: Calling,
-        operation: Operation,
+        (measured, operation): (Measured, Operation),
     ) -> Self {
         let id = request.id().cloned().unwrap_or_else(|| Id::number(0));
-        let mut call = Self::with(hub, server, id, calling);
+        let mut call = Self::with(hub, server, id, calling, measured);
         call.method = Arc::from(request.method().unwrap_or_default());
         call.params = remembered(request);
         call.operation = operation;
         call
     }
 
-    fn with(hub: &Hub, server: &Arc<Server>, id: Id, calling: Calling) -> Self {
+    fn with(hub: &Hub, server: &Arc<Server>, id: Id, calling: Calling, measured: Measured) -> Self {
         Self {
             hub: hub.clone(),
             server: server.clone(),
@@ -159,7 +157,7 @@ impl Call {
             cancel: None,
             cancelled: false,
             ended: CancellationToken::new(),
-            started: Instant::now(),
+            measured: Some(measured),
             answered: false,
             passes: false,
             recorded: Arc::default(),
@@ -199,7 +197,7 @@ impl Call {
             let happened = tokio::select! {
                 biased;
                 () = cancelled(cancel), if !self.cancelled => Happened::Cancelled,
-                next = next(&mut self.progress, passing.as_ref()).instrument(self.operation.upstream.clone()) => Happened::Next(next),
+                next = self.progress.next(passing.as_ref(), &self.operation.upstream) => Happened::Next(next),
                 () = reached(at) => Happened::Late,
                 () = self.ended.cancelled() => Happened::Ended(SESSION_ENDED),
                 () = abandon.cancelled() => Happened::Left,
@@ -268,9 +266,7 @@ impl Call {
                 Some(self.fail(late.into(), ExchangeEnd::TimedOut))
             }
             Happened::Left if self.can_be_taken_over() => {
-                self.progress = Progress::Done;
-                self.operation.unanswered("left_behind");
-                self.hub.inner.metrics.exchanged(ExchangeEnd::LeftBehind, self.started.elapsed());
+                self.end(ExchangeEnd::LeftBehind);
                 None
             }
             Happened::Left => {
@@ -289,7 +285,7 @@ impl Call {
 
     fn has_answered(&mut self) {
         if !std::mem::replace(&mut self.answered, true) {
-            self.hub.inner.metrics.upstream_answered(self.started.elapsed());
+            self.measured.iter().for_each(Measured::was_heard);
         }
     }
 
@@ -310,7 +306,7 @@ impl Call {
             cancelled: self.cancelled,
             ended: self.ended.clone(),
         };
-        Passage { long, limits, started: self.started, place: self.place.take() }
+        Passage { long, limits, measured: self.measured.take(), place: self.place.take() }
     }
 
     /// It stands in the shared state, and its upstream can resume the answer.
@@ -323,7 +319,7 @@ impl Call {
         let payload = match answer.message.id() {
             Some(id) if *id == self.id => answer.message.raw().clone(),
             // An error that could not name its request: here it is known which one was meant.
-            None => with_id(&self.id, answer.message.error().unwrap_or("null")),
+            None => jsonrpc::failure(&self.id, answer.message.error().unwrap_or("null")),
             Some(other) => {
                 let what = format!("a response to {other}, which was not asked");
                 let upstream = self.server.upstream.name().to_owned();
@@ -336,8 +332,7 @@ impl Call {
         {
             self.hub.remember(live, &self.method, value).await;
         }
-        self.operation.answered(&answer.message);
-        self.end(ExchangeEnd::Answered);
+        self.answered(&answer.message);
         Step::Final(Final { payload, outcome: Ok(StatusCode::OK), event: answer.event })
     }
 
@@ -348,11 +343,13 @@ impl Call {
             && let Ok(message) = Message::parse(body.clone())
             && let Some(details) = message.error()
         {
-            let payload =
-                if message.id() == Some(&self.id) { body.clone() } else { with_id(&self.id, details) };
+            let payload = if message.id() == Some(&self.id) {
+                body.clone()
+            } else {
+                jsonrpc::failure(&self.id, details)
+            };
             let outcome = Ok(*status);
-            self.operation.answered(&message);
-            self.end(ExchangeEnd::Answered);
+            self.answered(&message);
             return Step::Final(Final { payload, outcome, event: None });
         }
         let error = match error {
@@ -367,17 +364,28 @@ impl Call {
     }
 
     fn fail(&mut self, error: Error, end: ExchangeEnd) -> Step {
+        if let Error::Upstream(error) = &error {
+            self.server.failed(error);
+        }
         self.end(end);
         Step::Final(Final { payload: error.body(Some(&self.id)), outcome: Err(error), event: None })
     }
 
     fn end(&mut self, end: ExchangeEnd) {
-        if end != ExchangeEnd::Answered {
-            self.operation.unanswered(end.label());
-        }
+        self.operation.unanswered(end);
+        self.over_with(|measured| measured.ended(end));
+    }
+
+    fn answered(&mut self, answer: &Message) {
+        let said = said(&self.method, answer);
+        self.operation.answered(said);
+        self.over_with(|measured| measured.answered(said));
+    }
+
+    fn over_with(&mut self, told: impl FnOnce(Measured)) {
         self.progress = Progress::Done;
         self.place = None;
-        self.hub.inner.metrics.exchanged(end, self.started.elapsed());
+        self.measured.take().map(told);
     }
 }
 
@@ -388,25 +396,4 @@ enum Happened {
     Ended(&'static str),
     /// This node ends.
     Left,
-}
-
-async fn next(progress: &mut Progress, passing: Option<&Id>) -> Result<Option<Heard>, Error> {
-    loop {
-        match progress {
-            Progress::Calling(calling) => *progress = Progress::Reading(Box::new(calling.await?)),
-            Progress::Reading(answers) => return Ok(answers.hear(passing).await?),
-            Progress::Done => return Ok(None),
-        }
-    }
-}
-
-pub(super) async fn cancelled(cancel: Option<Arc<Notify>>) {
-    match cancel {
-        Some(cancel) => cancel.notified().await,
-        None => std::future::pending().await,
-    }
-}
-
-fn with_id(id: &Id, error_json: &str) -> Bytes {
-    Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":{},"error":{error_json}}}"#, id.as_json()))
 }

@@ -22,6 +22,7 @@ use crate::domain::{
 use crate::limits::Place;
 use crate::ports::{Begin, Begun, Opened, Updated};
 use crate::protocol::jsonrpc::{Id, Message};
+use crate::telemetry::Lookup;
 
 /// What `initialize` is answered with.
 #[derive(Debug)]
@@ -245,7 +246,7 @@ impl Hub {
         if live.session().transport == transport {
             return Ok(live);
         }
-        self.note_refused(&server.name, caller, id, "transport");
+        self.note_refused(&server.name, caller, id, Lookup::Transport);
         Err(Error::NoSession)
     }
 

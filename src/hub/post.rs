@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use super::body::StreamBody;
@@ -21,7 +22,7 @@ use crate::domain::{Limit, RequestId, SessionId, Transport};
 use crate::ports::Envelope;
 use crate::protocol::jsonrpc::{Body, Message};
 use crate::protocol::legacy;
-use crate::upstream;
+use crate::telemetry::Lookup;
 
 /// How a request's answer reaches the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,21 +78,32 @@ impl Hub {
             let session = live.session();
             session.owner == caller.principal && session.server == server.name
         };
+        let metrics = &self.inner.metrics;
         let live = match self.inner.registry.fresh(id) {
-            Some(live) if live.session().client.is_some() && is_callers(&live) => live,
+            Some(live) if live.session().client.is_some() && is_callers(&live) => {
+                metrics.looked_up(Lookup::Cached);
+                live
+            }
             // Also what is known to be somebody else's: what is absent is looked for as well.
             _ => match self.load(id).await {
                 Err(error @ Error::NoSession) => {
-                    self.note_refused(&server.name, caller, id, "absent");
+                    self.note_refused(&server.name, caller, id, Lookup::Absent);
                     return Err(error);
                 }
-                loaded => loaded?,
+                Err(error) => {
+                    metrics.looked_up(Lookup::Unavailable);
+                    return Err(error);
+                }
+                Ok(live) if is_callers(&live) => {
+                    metrics.looked_up(Lookup::Loaded);
+                    live
+                }
+                Ok(_) => {
+                    self.note_refused(&server.name, caller, id, Lookup::Foreign);
+                    return Err(Error::NoSession);
+                }
             },
         };
-        if !is_callers(&live) {
-            self.note_refused(&server.name, caller, id, "foreign");
-            return Err(Error::NoSession);
-        }
         self.carry(server, &live, caller)?;
         live.mark_used();
         Ok(live)
@@ -193,17 +205,16 @@ impl Hub {
                 let _ = self.inner.mail.announce(cancelled).await;
             }
         }
+        let since = Instant::now();
         let (operation, Outgoing { raw, headers }) =
             Self::operation(server, Some(live), message, &caller.headers);
-        let notified =
-            self.notify_in_session(server, live, raw, &headers).instrument(operation.upstream.clone());
-        let notified = notified.await;
-        if notified.is_err() {
-            operation.unanswered("upstream_failed");
-        }
-        match notified {
+        let told = self.notify_in_session(server, live, raw, &headers);
+        let told = told.instrument(operation.upstream.clone()).await;
+        let failed = told.as_ref().err().and_then(Error::of_upstream);
+        server.notified(message, failed, since, &operation);
+        match told {
             // Late or unknown to the upstream: dropped there, counted here (P4).
-            Err(Error::Upstream(upstream::Error::Refused { status, .. }))
+            Err(Error::Upstream(crate::upstream::Error::Refused { status, .. }))
                 if message.is_response() && status == StatusCode::BAD_REQUEST =>
             {
                 self.inner.metrics.answer_dropped();

@@ -4,17 +4,20 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::call::{Call, Calling};
+use super::call::Call;
 use super::farewell::Unkept;
 use super::post::{Form, Reply};
+use super::progress::Calling;
 use super::server::Server;
 use super::traced::Outgoing;
 use super::{Caller, Error, Hub};
 use crate::domain::UpstreamHandle;
 use crate::protocol::jsonrpc::{self, Id, Kind, Message};
 use crate::protocol::version::LegacyVersion;
+use crate::telemetry::{Era, Eras};
 use crate::upstream::{self, Answers};
 
 impl Hub {
@@ -33,11 +36,13 @@ impl Hub {
         match message.kind() {
             Kind::Request { .. } => {}
             Kind::Notification { .. } | Kind::Response { .. } => {
-                let alone = without_session(version);
+                let (alone, since) = (without_session(version), Instant::now());
                 let (operation, Outgoing { raw, headers }) =
                     Self::operation(server, None, message, &caller.headers);
-                let notified = server.upstream.notify(Some(&alone), raw, &headers);
-                return match notified.instrument(operation.upstream.clone()).await {
+                let told = server.upstream.notify(Some(&alone), raw, &headers);
+                let told = told.instrument(operation.upstream.clone()).await;
+                server.notified(message, told.as_ref().err(), since, &operation);
+                return match told {
                     Ok(()) => Ok(Reply::Accepted),
                     // It wants a session, and this message none of its own: there is nothing to hear it.
                     Err(upstream::Error::Refused { status, .. }) if wants_session(status) => {
@@ -54,8 +59,9 @@ impl Hub {
             Box::pin(async move { hub.call_alone(&server, outgoing, version).await })
         };
         let passes = !batch && Form::from(server.answers) != Form::Sse;
-        let call = Call::alone(self, server, message, &caller.headers, calling, true, passes).counted(place);
-        self.follow(server, &caller.principal, call, None, None).await
+        let asked = (message, &caller.headers);
+        let call = Call::alone(self, server, asked, calling, true, passes, Eras::LEGACY).counted(place);
+        self.follow(server, (&caller.principal, Era::Legacy), call, None, None).await
     }
 
     async fn call_alone(

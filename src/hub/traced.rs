@@ -11,7 +11,7 @@ use super::server::Server;
 use crate::domain::TraceContext;
 use crate::protocol::jsonrpc::{Id, Message};
 use crate::protocol::{legacy, trace};
-use crate::telemetry::{self, Asked, OperationEnd};
+use crate::telemetry::{self, Asked, ExchangeEnd, Said};
 
 /// One operation. It ends when this is dropped.
 #[derive(Debug, Clone)]
@@ -76,26 +76,14 @@ impl Operation {
         Self { span: Span::none(), upstream: Span::none() }
     }
 
-    /// Its answer came.
-    pub(super) fn answered(&self, answer: &Message) {
-        if self.span.is_disabled() {
-            return;
-        }
-        let end = match (answer.error(), answer.result()) {
-            (Some(error), _) => OperationEnd::Error(code(error)),
-            (None, Some(result)) if legacy::is_tool_error(result) => OperationEnd::ToolError,
-            (None, _) => OperationEnd::Done,
-        };
-        for span in [&self.upstream, &self.span] {
-            telemetry::operation_ended(span, end);
-        }
+    /// Its answer came, and says this.
+    pub(super) fn answered(&self, said: Said) {
+        [&self.upstream, &self.span].into_iter().for_each(|span| telemetry::operation_answered(span, said));
     }
 
     /// It has none.
-    pub(super) fn unanswered(&self, reason: &'static str) {
-        for span in [&self.upstream, &self.span] {
-            telemetry::operation_ended(span, OperationEnd::Unanswered(reason));
-        }
+    pub(super) fn unanswered(&self, end: ExchangeEnd) {
+        [&self.upstream, &self.span].into_iter().for_each(|span| telemetry::operation_unanswered(span, end));
     }
 }
 
@@ -118,12 +106,4 @@ pub(super) fn name_parent(headers: &mut HeaderMap, span: &Span) -> Option<TraceC
 
 fn headers_version(headers: &HeaderMap) -> Option<String> {
     headers.get("mcp-protocol-version").and_then(|version| version.to_str().ok()).map(str::to_owned)
-}
-
-/// The code of a JSON-RPC error; 0 if it has none.
-fn code(error: &str) -> i64 {
-    serde_json::from_str::<serde_json::Value>(error)
-        .ok()
-        .and_then(|error| error["code"].as_i64())
-        .unwrap_or_default()
 }

@@ -61,27 +61,6 @@ pub enum Envelope {
     Tally,
 }
 
-impl Envelope {
-    /// Its kind, for those who watch.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Appended { .. } => "appended",
-            Self::Doorbell { .. } => "doorbell",
-            Self::Rebound { .. } => "rebound",
-            Self::Released { .. } => "released",
-            Self::SessionEnded { .. } => "session_ended",
-            Self::Initialized { .. } => "initialized",
-            Self::Moved { .. } => "moved",
-            Self::Cancelled { .. } => "cancelled",
-            Self::CloseStreams { .. } => "close_streams",
-            Self::Hint { .. } => "hint",
-            Self::NoLease => "no_lease",
-            Self::Tally => "tally",
-        }
-    }
-}
-
 /// How a stream came to another socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takeover {

@@ -14,12 +14,19 @@ use std::{fmt, ops::Range, sync::Arc};
 use bytes::Bytes;
 
 pub use self::{
-    build::{batch, error, notification, request, result},
+    build::{batch, error, failure, notification, request, result},
     id::Id,
     malformed::Malformed,
     passing::Passing,
 };
 use super::peek::{self, NotAnObject};
+
+/// The code of an error, which is given as the JSON text of its object.
+#[must_use]
+pub fn error_code(error: &str) -> Option<i64> {
+    let [code] = super::peek::object(error, &["code"])?;
+    code?.parse().ok()
+}
 
 /// Error codes that Holdfast answers with.
 pub mod codes {

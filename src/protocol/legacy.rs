@@ -77,10 +77,12 @@ pub fn tool_name(params: &str) -> Option<String> {
     string_member(params, "name").filter(|_| !peek::has_lookalikes(params, &["name"]))
 }
 
-/// Whether a tool's result says that the tool failed.
+/// Whether the result of a `tools/call` says that the tool failed.
 #[must_use]
 pub fn is_tool_error(result: &str) -> bool {
-    peek::object(result, &["isError"]).is_some_and(|[failed]| failed == Some("true"))
+    // Most say nothing of it, or are long: the search is the cheaper half.
+    result.contains("\"isError\"")
+        && peek::object(result, &["isError"]).is_some_and(|[is_error]| is_error == Some("true"))
 }
 
 /// `level`, of `logging/setLevel` and `notifications/message`.

@@ -2,12 +2,14 @@
 //! labels are decided here.
 
 mod audit;
-mod audited;
-mod believed;
+mod buckets;
+mod catalogue;
 mod chain;
 mod labels;
 mod logging;
+mod metered;
 mod metrics;
+mod reference;
 mod spans;
 mod traces;
 
@@ -15,13 +17,15 @@ pub use crate::ports::{AuditEvent, Deed, Verdict};
 pub use audit::{Audit, LogAudit};
 pub use chain::chain;
 pub use labels::{
-    AuthOutcome, Credential, ExchangeEnd, Introspected, Outcome, RelayEnd, RelaySide, ResumeEnd, SessionEnd,
-    SharedRate, StreamEnd, TakeoverEnd,
+    AuthOutcome, Credential, Era, Eras, ExchangeEnd, Introspected, Lookup, Method, NodePhase, Outcome, Queue,
+    RelayEnd, RelaySide, ResumeEnd, Said, SessionEnd, SharedRate, StreamEnd, TakeoverEnd, UpstreamFault,
 };
 pub use logging::{Config as LogConfig, Format as LogFormat, init as init_logging};
-pub use metrics::{Gauged, Metrics};
+pub use metered::Metered;
+pub use metrics::{Gauged, Measured, Metrics, Requested, ServerMetrics};
+pub use reference::reference as metrics_reference;
 pub use spans::{
-    Asked, OperationEnd, Reader, context_of, failed, http_answered, http_request, is_traced, link_reader,
-    message_received, message_sent, operation, operation_ended, reader, store_call, upstream_operation,
+    Asked, Reader, context_of, http_answered, http_request, is_traced, link_reader, message_received,
+    operation, operation_answered, operation_unanswered, reader, relay_received, upstream_operation,
 };
 pub use traces::{Config as TracesConfig, Protocol as TracesProtocol, Traces, TracesError};

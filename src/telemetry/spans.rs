@@ -10,7 +10,9 @@ use opentelemetry::{Context, Value};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use super::labels::{ExchangeEnd, Label as _, Message, Said};
 use crate::domain::{ServerName, TraceContext};
+use crate::ports::Envelope;
 
 /// Of every span; it keeps them out of the log.
 pub(super) const TARGET: &str = "holdfast::trace";
@@ -121,37 +123,31 @@ fn operation_on(side: Side, asked: &Asked<'_>) -> Span {
     span
 }
 
-/// How an operation ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OperationEnd {
-    Done,
-    /// The tool's own result says that it failed.
-    ToolError,
-    /// It was answered with a JSON-RPC error of this code.
-    Error(i64),
-    /// It has no answer, for this reason.
-    Unanswered(&'static str),
-}
-
-/// Notes how it ended.
-pub fn operation_ended(span: &Span, end: OperationEnd) {
+/// Notes what the answer to an operation says.
+pub fn operation_answered(span: &Span, said: Said) {
     if span.is_disabled() {
         return;
     }
-    match end {
-        OperationEnd::Done => {}
-        OperationEnd::ToolError => fail(span, "tool_error"),
-        OperationEnd::Error(code) => {
+    match said {
+        Said::Fine => {}
+        Said::ToolError => fail(span, "tool_error"),
+        Said::Code(code) => {
             span.set_attribute("rpc.response.status_code", code.to_string());
             fail(span, code);
         }
-        OperationEnd::Unanswered(reason) => fail(span, reason),
+    }
+}
+
+/// Notes why an operation has no answer.
+pub fn operation_unanswered(span: &Span, end: ExchangeEnd) {
+    if !span.is_disabled() {
+        fail(span, end.text());
     }
 }
 
 /// One question to the shared state, for whatever is traced at the moment; none for what nodes do by themselves.
 #[must_use]
-pub fn store_call(system: &'static str, operation: &'static str) -> Span {
+pub(super) fn store_call(system: &'static str, operation: &'static str) -> Span {
     let span = open_within(Side::Client, || operation.to_owned());
     if !span.is_disabled() {
         span.set_attribute("db.system.name", system);
@@ -162,7 +158,8 @@ pub fn store_call(system: &'static str, operation: &'static str) -> Span {
 
 /// One message to another node, or to all; as above.
 #[must_use]
-pub fn message_sent(system: &'static str, what: &'static str) -> Span {
+pub(super) fn message_sent(system: &'static str, envelope: &Envelope) -> Span {
+    let what = Message::of(envelope).text();
     let span = open_within(Side::Producer, || format!("send {what}"));
     describe_message(&span, "send", what);
     if !span.is_disabled() {
@@ -173,7 +170,17 @@ pub fn message_sent(system: &'static str, what: &'static str) -> Span {
 
 /// What another node said, and what is done about it here, as part of what that node did.
 #[must_use]
-pub fn message_received(what: &'static str, from: Option<&TraceContext>) -> Span {
+pub fn message_received(envelope: &Envelope, from: Option<&TraceContext>) -> Span {
+    received(Message::of(envelope).text(), from)
+}
+
+/// What another node asks this one's own server for, as part of what that node does.
+#[must_use]
+pub fn relay_received(from: Option<&TraceContext>) -> Span {
+    received("relay", from)
+}
+
+fn received(what: &'static str, from: Option<&TraceContext>) -> Span {
     let Some(from) = from else { return Span::none() };
     let span = open(Side::Consumer, || format!("process {what}"));
     describe_message(&span, "process", what);
@@ -188,10 +195,10 @@ fn describe_message(span: &Span, operation: &'static str, what: &'static str) {
     }
 }
 
-/// Something failed; an error that says nothing of the kind is none of its own.
-pub fn failed(span: &Span, error: &impl Display) {
+/// Something failed: `what` says how, in a word of a closed set.
+pub(super) fn failed(span: &Span, what: &'static str) {
     if !span.is_disabled() {
-        fail(span, error);
+        fail(span, what);
     }
 }
 

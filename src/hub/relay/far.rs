@@ -149,7 +149,7 @@ impl Far {
         let request = request.body(Full::new(body));
         let Ok(mut request) = request else { return };
         *request.headers_mut() = std::mem::take(&mut self.headers);
-        let span = telemetry::message_received("relay", parent_of(request.headers()).as_ref());
+        let span = telemetry::relay_received(parent_of(request.headers()).as_ref());
         name_parent(request.headers_mut(), &span);
         let client = self.own.client.clone();
         let coming = Coming::Head(Box::pin(async move { client.send(request).await }));

@@ -20,6 +20,12 @@ pub fn result(id: &Id, result_json: &str) -> Bytes {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result_json}}}"#).into()
 }
 
+/// A response that carries an error (its JSON text).
+#[must_use]
+pub fn failure(id: &Id, error_json: &str) -> Bytes {
+    Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":{},"error":{error_json}}}"#, id.as_json()))
+}
+
 /// A notification. `params_json` has to be the JSON text of an object; it is not checked.
 #[must_use]
 pub fn notification(method: &str, params_json: Option<&str>) -> Bytes {
