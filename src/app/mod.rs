@@ -26,7 +26,7 @@ pub use shared::{Shared, Unusable};
 pub use tls::check_certificates;
 
 use crate::config::{AuthMode, Config};
-use crate::lifecycle::{Ending, shutdown_requested};
+use crate::lifecycle::{Ending, Hangups, shutdown_requested};
 use crate::telemetry::{self, Traces};
 
 /// For the spans that are not exported yet when everything else has ended.
@@ -67,6 +67,8 @@ async fn serve_until_told(config: Config) -> ExitCode {
         Ok(signal) => signal,
         Err(error) => return fail("signals can't be heard", &error),
     };
+    // A node without anything to look at again is asked to as well, and goes on.
+    let _hangups = Hangups::heard();
     let listeners = match Listeners::bind(config.listen, config.admin.listen).await {
         Ok(listeners) => listeners,
         Err(error) => return fail("a listener can't be opened", &error),

@@ -8,6 +8,7 @@
 
 mod cluster;
 mod contract;
+mod deploy;
 mod features;
 mod harness;
 mod model;

@@ -180,7 +180,8 @@ fn files_say_what_they_are_for_and_stay_short() {
 }
 
 /// Documents that name the tests which show what they say.
-const EVIDENT: [&str; 3] = ["docs/security.md", "docs/failure-modes.md", ".github/SECURITY.md"];
+const EVIDENT: [&str; 4] =
+    ["docs/security.md", "docs/failure-modes.md", "docs/testing.md", ".github/SECURITY.md"];
 
 #[test]
 fn tests_that_documents_name_are_there() {
@@ -191,8 +192,9 @@ fn tests_that_documents_name_are_there() {
         for name in text.split('`').skip(1).step_by(2) {
             let mut parts = name.trim_end_matches('…').split("::");
             let room = parts.next().unwrap_or_default();
-            let Some(file) =
-                parts.next().filter(|_| ["features", "cluster", "contract", "peers"].contains(&room))
+            let Some(file) = parts
+                .next()
+                .filter(|_| ["features", "cluster", "contract", "deploy", "peers"].contains(&room))
             else {
                 continue;
             };

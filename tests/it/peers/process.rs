@@ -77,6 +77,11 @@ impl Process {
     /// Asks it to end, and waits: its exit code. One that takes longer than `limit` has failed.
     pub(crate) fn terminate(&mut self, limit: Duration) -> Option<i32> {
         self.signal("-TERM");
+        self.ended(limit)
+    }
+
+    /// Waits for its end: its exit code.
+    pub(crate) fn ended(&mut self, limit: Duration) -> Option<i32> {
         let until = tokio::time::Instant::now() + limit;
         while tokio::time::Instant::now() < until {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -226,6 +231,11 @@ pub(crate) fn free_port() -> u16 {
 /// Cargo builds examples beside the tests.
 pub(crate) fn example(name: &str) -> PathBuf {
     built().join("examples").join(name)
+}
+
+/// What `make install` put beside what cargo builds.
+pub(crate) fn tool(path: &str) -> PathBuf {
+    built().parent().unwrap().join("tools").join(path)
 }
 
 /// Where cargo puts binaries; tests and examples lie one folder below.

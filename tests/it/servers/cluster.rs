@@ -1,9 +1,9 @@
-//! Three nodes on one Redis and one NATS behind HAProxy, which knows nothing of MCP: round-robin, its
-//! default retries, and connections of a node that is down are cut. What the nodes tell each other is signed.
+//! Three nodes on one Redis and one NATS behind a balancer that knows nothing of MCP. What the nodes tell each
+//! other is signed.
 
 use std::process::Command;
 
-use super::{Folder, Link, Nats, Redis, Server, State};
+use super::{Balancer, Folder, Link, Nats, Redis, Server, State};
 use crate::peers::process::{Process, free_port, holdfast_at};
 
 pub(crate) const NODES: usize = 3;
@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     pub unsigned: bool,
     /// Variables that are no settings.
     pub environment: Vec<(&'static str, String)>,
+    /// HAProxy by default.
+    pub balancer: Balancer,
 }
 
 /// Gives a node its key.
@@ -89,7 +91,7 @@ impl Cluster {
         for node in 0..NODES {
             cluster.start_node(node);
         }
-        cluster.start_balancer();
+        cluster.balancer = Some(setup.balancer.start(&cluster.folder, cluster.port, &cluster.addresses));
         cluster
     }
 
@@ -169,23 +171,5 @@ impl Cluster {
     /// kill -9.
     pub(crate) fn kill_node(&mut self, node: usize) {
         self.nodes[node] = None;
-    }
-
-    fn start_balancer(&mut self) {
-        let mut text = format!(
-            "global\n  maxconn 8000\ndefaults\n  mode http\n  option http-no-delay\n  option redispatch\n  \
-             timeout connect 1s\n  timeout client 1h\n  timeout server 1h\n  timeout tunnel 1h\n\
-             frontend clients\n  bind 127.0.0.1:{}\n  default_backend nodes\n\
-             backend nodes\n  balance roundrobin\n  option httpchk GET /readyz?leaving=404\n  http-check disable-on-404\n",
-            self.port
-        );
-        for (number, (listen, admin)) in self.addresses.iter().enumerate() {
-            text += &format!(
-                "  server n{number} 127.0.0.1:{listen} check port {admin} inter 300ms fall 3 rise 1 on-marked-down shutdown-sessions\n"
-            );
-        }
-        let path = self.folder.write("haproxy.cfg", &text);
-        let arguments = ["-db", "-f", path.to_str().unwrap()].map(str::to_owned);
-        self.balancer = Some(Server::start("haproxy", &arguments, self.port));
     }
 }

@@ -1,5 +1,6 @@
 //! Real servers of a test's own: on free ports, nothing left on disk, killed when dropped.
 
+mod balancer;
 mod cluster;
 mod link;
 mod nats;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+pub(crate) use balancer::{Balancer, Kind};
 pub(crate) use cluster::{Cluster, NODES, SIGNED, Setup};
 pub(crate) use link::{Link, Way};
 pub(crate) use nats::{DROPS_CONNECTIONS, KILLS_CLIENTS, NOBODY_LISTENS, Nats};
