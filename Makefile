@@ -14,7 +14,7 @@ help:
 	@echo "make simulation   SCHEDULES (20000) of the cluster in one process, from SEED (0) on"
 	@echo "make fuzz         each fuzz target for SECONDS (60)"
 
-# From Debian: the servers that tests start on free ports.
+# From Debian: the servers that tests start on free ports; with Prometheus comes promtool, which judges metrics.
 SERVERS = redis-server nats-server haproxy prometheus
 install:
 	@missing=""; for server in $(SERVERS); do command -v $$server >/dev/null || missing="$$missing $$server"; done; \

@@ -202,13 +202,15 @@ impl Gateway {
     ) -> Result<(Self, edge::Routes), StartError> {
         let Surroundings { node, client, tasks, entropy, address } = surroundings;
         let lifecycle = Lifecycle::new();
-        let metrics = Metrics::new();
+        let metrics = Metrics::telling_apart(config.metrics.tools_max);
         metrics.watch_bus(shared.bus.refusals());
+        settings::limits_set(config, &metrics);
+        let shared = shared.metered(&metrics);
         let audit = Audit::new(node.clone(), settings::audit(config, &tasks)?, metrics.clone());
         let relays = Relays::new(node.clone(), shared.bus.clone(), tasks.clone(), metrics.clone());
         let authenticator = settings::authenticator(config, &client, &metrics)?;
         authenticator.start(&tasks);
-        let servers = servers::servers(config, &client, &node, &relays, &authenticator, &tasks)?;
+        let servers = servers::servers(config, &client, &node, &relays, &authenticator, (&metrics, &tasks))?;
         let hub = Hub::start(Parts {
             config: settings::hub(config),
             node,

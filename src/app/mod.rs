@@ -3,6 +3,7 @@
 mod demo;
 mod descriptors;
 mod gateway;
+mod metered;
 mod minting;
 mod operate;
 mod servers;

@@ -6,12 +6,14 @@ use http::{HeaderName, HeaderValue, Uri};
 use url::{Host, Url};
 
 use super::gateway::StartError;
+use super::metered::metered;
 use super::{settings, tls};
 use crate::auth::Authenticator;
 use crate::config::{Answers, Config, CredentialsConfig, Era, Grant, ServerConfig, SessionMode, State};
 use crate::domain::{InvalidId, NodeId, ServerName};
 use crate::hub::{AnswerPolicy, Relays, Server, Servers, SessionPolicy};
 use crate::lifecycle::Tasks;
+use crate::telemetry::Metrics;
 use crate::upstream::{self, Credentials, EraPolicy, HttpClient, Upstream};
 
 /// Those that `node` offers. `state: none` makes every one stateless.
@@ -21,7 +23,7 @@ pub(super) fn servers(
     node: &NodeId,
     relays: &Relays,
     authenticator: &Authenticator,
-    tasks: &Tasks,
+    (metrics, tasks): (&Metrics, &Tasks),
 ) -> Result<Servers, StartError> {
     let mut servers = Vec::new();
     for (name, own) in &config.servers {
@@ -44,7 +46,8 @@ pub(super) fn servers(
         // A URL that the configuration took is a URI: both follow RFC 3986 here.
         let uri = Uri::try_from(own.upstream.reveal().as_str()).map_err(|_| InvalidId)?;
         let server = ServerName::parse(name)?;
-        let mut reached = connections(config, name, client, tasks)?;
+        let metrics = metrics.server(&server);
+        let mut reached = metered(connections(config, name, client, tasks)?, &metrics);
         if let Some(credentials) = credentials(own, config, client)? {
             if is_exposed(own.upstream.reveal()) {
                 tracing::warn!(
@@ -72,6 +75,7 @@ pub(super) fn servers(
                 (State::Memory | State::Redis(_), SessionMode::Stateful) => SessionPolicy::Stateful,
             },
             requests,
+            metrics,
             passes: passes.collect::<Result<_, _>>().map_err(|_| InvalidId)?,
             login: authenticator.metadata_of(&format!("/servers/{name}/mcp")).map(|login| login.to_json()),
         });

@@ -18,7 +18,7 @@ use crate::config::{
     ForwardedHeader, IssuerConfig, KeysFrom, LogFormat, NatsConfig, PrincipalConfig, ProxiesConfig,
     RedisConfig, ServerConfig, State, TokenConfig, UseConfig,
 };
-use crate::domain::{InvalidId, Rate};
+use crate::domain::{InvalidId, Limit, Rate};
 use crate::hub::{Buffer, LeaveConfig, RequestsConfig, Sealer, StreamsConfig};
 use crate::lifecycle::Tasks;
 use crate::limits::{Allowance, Limits};
@@ -47,6 +47,42 @@ pub(super) fn audit(config: &Config, tasks: &Tasks) -> Result<Option<Arc<dyn Aud
         AuditTo::Log => Some(Arc::new(LogAudit)),
         AuditTo::File(path) => Some(Arc::new(FileAudit::open(path, tasks).map_err(StartError::Audit)?)),
     })
+}
+
+/// Shows what every limit is set to.
+pub(super) fn limits_set(config: &Config, metrics: &Metrics) {
+    let Config { limits, http, streams, requests, .. } = config;
+    let (total, own) = (&limits.total, &limits.principal);
+    let (number, time) = (|number: usize| Some(number as f64), |time: Duration| Some(time.as_secs_f64()));
+    for limit in Limit::ALL {
+        let set = match limit {
+            Limit::Sessions => number(limits.sessions_max),
+            Limit::Streams => number(limits.streams_max),
+            Limit::StreamsPerSession => number(limits.streams_per_session_max),
+            Limit::RequestsPerSession => number(limits.requests_per_session_max),
+            Limit::Attaches => number(limits.attaches_max),
+            Limit::SubscriptionsPerSession => number(limits.subscriptions_per_session_max),
+            Limit::SessionBytes => number(limits.session_bytes_max),
+            Limit::HeaderBytes => number(http.header_bytes_max),
+            Limit::BodyBytes => number(http.body_bytes_max),
+            Limit::Connections => number(http.connections_max),
+            Limit::SlowReader => number(streams.buffer_events_max),
+            Limit::Requests => total.requests_per_second.and_then(number),
+            Limit::RequestsRunning => total.requests_running_max.and_then(number),
+            Limit::Bytes => total.bytes_per_minute.and_then(number),
+            Limit::PrincipalRequests => own.usage.requests_per_second.and_then(number),
+            Limit::PrincipalRequestsRunning => own.usage.requests_running_max.and_then(number),
+            Limit::PrincipalBytes => own.usage.bytes_per_minute.and_then(number),
+            Limit::PrincipalStreams => own.streams_max.and_then(number),
+            Limit::PrincipalSessions => own.sessions_max.and_then(number),
+            Limit::HeaderTime => time(http.header_timeout),
+            Limit::RequestTime => time(requests.timeout),
+            Limit::StuckWrite => time(http.write_timeout),
+        };
+        if let Some(set) = set {
+            metrics.limit_is(limit, set);
+        }
+    }
 }
 
 pub(super) fn bounds(config: &Config) -> Bounds {

@@ -12,6 +12,7 @@ use crate::adapters::nats::{self, NatsBus};
 use crate::adapters::redis::{self, RedisSessionStore};
 use crate::config::{self, Config};
 use crate::ports::{Bus, RateLimits, SessionStore};
+use crate::telemetry::{Metered, Metrics};
 
 /// Messages that may wait for a node of this process.
 const INBOX_MAX: usize = 4096;
@@ -50,6 +51,16 @@ impl Unusable {
 }
 
 impl Shared {
+    /// The same, counted and timed.
+    #[must_use]
+    pub(super) fn metered(self, metrics: &Metrics) -> Self {
+        Self {
+            store: Arc::new(Metered::new(self.store, metrics)),
+            bus: Arc::new(Metered::new(self.bus, metrics)),
+            rates: Arc::new(Metered::new(self.rates, metrics)),
+        }
+    }
+
     /// In this process.
     #[must_use]
     pub fn memory(config: &Config) -> Self {

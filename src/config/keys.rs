@@ -98,6 +98,7 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
         drain: s.section("drain", node::DRAIN, node::drain),
         telemetry: s.section("telemetry", node::TELEMETRY, node::telemetry),
         audit: s.section("audit", node::AUDIT, node::audit),
+        metrics: s.section("metrics", node::METRICS, node::metrics),
         servers: s.map("servers", SERVERS, |_, s| server(s)),
     };
     check_timeouts(s, &config.servers, &config.requests);

@@ -43,6 +43,7 @@ pub struct Config {
     pub drain: DrainConfig,
     pub telemetry: TelemetryConfig,
     pub audit: AuditTo,
+    pub metrics: MetricsConfig,
     pub servers: BTreeMap<String, ServerConfig>,
 }
 
@@ -261,6 +262,11 @@ pub struct DrainConfig {
 pub struct TelemetryConfig {
     pub log_format: LogFormat,
     pub log_filter: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsConfig {
+    pub tools_max: usize,
 }
 
 /// Where it is written who did what.

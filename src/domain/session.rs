@@ -19,6 +19,8 @@ pub struct Session {
     pub server: ServerName,
     pub owner: Principal,
     pub transport: Transport,
+    /// When, by the store's clock in ms; absent if an older version opened it.
+    pub opened_ms: Option<u64>,
     /// Absent until the client's `initialize` was answered (over HTTP+SSE the session is older).
     pub client: Option<ClientFacts>,
     pub upstream: Option<UpstreamHandle>,

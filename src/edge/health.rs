@@ -9,6 +9,7 @@ use serde_json::json;
 use super::Edge;
 use crate::hub::Hub;
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::telemetry::NodePhase;
 
 /// `/health` on the client port: status, version, counts, paths, limits. Nothing of any client's.
 pub(super) async fn health(State(edge): State<Edge>) -> Response {
@@ -23,7 +24,7 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         "status": text,
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": edge.lifecycle.uptime_seconds(),
-        "sessions": edge.hub.metrics().sessions(),
+        "sessions": edge.hub.session_count(),
         "streams": edge.hub.stream_count(),
         "paths": {
             "streamable_http": format!("{prefix}/mcp"),
@@ -73,7 +74,17 @@ pub(super) async fn ready(
     }
 }
 
-pub(super) async fn metrics(State((hub, _)): State<(Hub, Lifecycle)>) -> Response {
+pub(super) async fn metrics(State((hub, lifecycle)): State<(Hub, Lifecycle)>) -> Response {
+    let phase = lifecycle.phase();
+    hub.metrics().ready(phase == Phase::Ready && !hub.is_alone());
+    hub.metrics().phase(match phase {
+        Phase::Starting => NodePhase::Starting,
+        Phase::Ready => NodePhase::Ready,
+        Phase::Leaving => NodePhase::Leaving,
+        Phase::Draining => NodePhase::Draining,
+        Phase::Stopped => NodePhase::Stopped,
+    });
+    hub.measure();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], hub.metrics().render())
         .into_response()
 }

@@ -20,7 +20,7 @@ use crate::domain::{Binding, EventId, EventNumber, Fence, Limit, StreamId, Strea
 use crate::ports::{Attach, Attached, Envelope, StoreError, Tail, Takeover};
 use crate::protocol::jsonrpc;
 use crate::protocol::sse::{Frame, KEEP_ALIVE};
-use crate::telemetry::{ResumeEnd, StreamEnd};
+use crate::telemetry::{Era, ResumeEnd, StreamEnd};
 
 /// An attach that the store comes to later than this is void: nobody waits for it any more.
 const ATTACH_WITHIN: Duration = Duration::from_secs(4);
@@ -290,7 +290,10 @@ impl Hub {
         replaces: bool,
     ) -> Result<(Arc<LocalStream>, StreamBody), Error> {
         let replaces_one = replaces && !live.streams_named(&key.stream).is_empty();
-        let place = self.stream_place(&live.session().owner, key.stream.kind(), replaces_one)?;
+        let session = live.session();
+        let server = self.inner.servers.get(Some(session.server.as_str()));
+        let what = (Era::Legacy, key.stream.kind());
+        let place = self.stream_place(server.as_deref(), &session.owner, what, replaces_one)?;
         let framing = Framing { primes, retry: self.retry() };
         let stream = Arc::new(LocalStream::new(key.clone(), framing, self.inner.config.streams.buffer));
         if !live.enter_stream(&stream, self.inner.config.streams_per_session_max, replaces) {

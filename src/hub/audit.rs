@@ -7,7 +7,7 @@ use super::live::Live;
 use super::{Caller, Hub, Server};
 use crate::domain::{Binding, NodeId, ServerName, Session, SessionId};
 use crate::ports::{AuditEvent, Deed};
-use crate::telemetry::SessionEnd;
+use crate::telemetry::{Lookup, SessionEnd};
 
 impl Hub {
     pub(super) fn note_opened(&self, server: &ServerName, caller: &Caller, id: &SessionId) {
@@ -40,15 +40,10 @@ impl Hub {
     }
 
     /// Says in the audit log what the client is not told: whether it exists.
-    pub(super) fn note_refused(
-        &self,
-        server: &ServerName,
-        caller: &Caller,
-        id: &SessionId,
-        reason: &'static str,
-    ) {
+    pub(super) fn note_refused(&self, server: &ServerName, caller: &Caller, id: &SessionId, found: Lookup) {
+        self.inner.metrics.looked_up(found);
         let event = AuditEvent::new(Deed::SessionRefused).by(&caller.principal, caller.address);
-        self.inner.audit.record(&event.of(server, id).reason(reason));
+        self.inner.audit.record(&event.of(server, id).reason(found.label()));
     }
 
     /// What was asked for can't be an id of a session.

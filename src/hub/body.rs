@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::live::Live;
-use super::outlet::Outlet;
+use super::outlet::{Outlet, Queued};
 use super::stream::LocalStream;
 use super::{Hub, StreamPlace};
 use crate::domain::{Fence, Limit, StreamKey, StreamKind};
@@ -94,7 +94,12 @@ impl http_body::Body for StreamBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next = match &mut self.feed {
-            Feed::Session { stream, .. } => stream.outlet.poll_next(context),
+            Feed::Session { stream, .. } => stream.outlet.poll_next(context).map(|next| {
+                next.map(|Queued { frame, appended_ms }| {
+                    appended_ms.inspect(|appended_ms| self.hub.reached_socket(*appended_ms));
+                    frame
+                })
+            }),
             Feed::Passing { outlet, source } => match outlet.poll_next(context) {
                 Poll::Pending => match source.poll_next_unpin(context) {
                     Poll::Ready(None) => {
@@ -107,7 +112,7 @@ impl http_body::Body for StreamBody {
                     }
                     Poll::Pending => Poll::Pending,
                 },
-                ready @ Poll::Ready(_) => ready,
+                Poll::Ready(queued) => Poll::Ready(queued.map(|queued| queued.frame)),
             },
         };
         next.map(|frame| frame.map(|bytes| Ok(Frame::data(bytes))))
@@ -161,6 +166,10 @@ pub(super) struct Releases {
 impl Releases {
     fn push(&self, release: Release) {
         self.waiting.lock().expect("no panic while holding it").push(release);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.lock().expect("no panic while holding it").len()
     }
 
     fn take(&self) -> Vec<Release> {

@@ -11,9 +11,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::deadline::{Deadline, reached};
+use super::deadline::{Deadline, cancelled, reached};
 use super::handshake::is_login;
 use super::live::Live;
+use super::measures::{measured, said};
 use super::passing::{Limits, Passage};
 use super::reopen::remembered;
 use super::server::Server;
@@ -23,7 +24,7 @@ use super::{Error, Hub, RequestsConfig};
 use crate::domain::{Limit, RunningRecord};
 use crate::limits::Place;
 use crate::protocol::jsonrpc::{Id, Message};
-use crate::telemetry::{ExchangeEnd, chain};
+use crate::telemetry::{Eras, ExchangeEnd, Measured, Method, chain};
 use crate::upstream::{self, Answer, Answers, Heard, Long, Position};
 
 /// Why a request of a dead node can't be answered.
@@ -51,7 +52,8 @@ pub(super) struct Call {
     cancel: Option<Arc<Notify>>,
     cancelled: bool,
     ended: CancellationToken,
-    started: Instant,
+    /// Until its end was told.
+    measured: Option<Measured>,
     answered: bool,
     /// Its result may be longer than what is held.
     passes: bool,
@@ -77,7 +79,8 @@ impl Call {
             let (raw, headers) = (request.raw().clone(), headers.clone());
             Box::pin(async move { hub.call_in_session(&server, &live, raw, &headers).await })
         };
-        let mut call = Self::new(hub, server, request, calling);
+        let measured = measured(server, Eras::LEGACY, request, ExchangeEnd::Abandoned);
+        let mut call = Self::new(hub, server, request, calling, measured);
         call.deadline = Some(Deadline::new(&server.requests));
         call.cancel = Some(cancel);
         call.ended = live.ended.clone();
@@ -103,7 +106,9 @@ impl Call {
             Ok(upstream.resume(&handle, position))
         });
         let requests = RequestsConfig { timeout_max: request.time_left(), ..server.requests.clone() };
-        let mut call = Self::with(hub, server, id, calling);
+        // What it asked for is not remembered.
+        let measured = server.metrics.call(Eras::LEGACY, Method::Other, None, ExchangeEnd::Abandoned);
+        let mut call = Self::with(hub, server, id, calling, measured);
         call.deadline = Some(Deadline::new(&requests));
         call.cancel = Some(cancel);
         call.ended = live.ended.clone();
@@ -119,22 +124,25 @@ impl Call {
         calling: Calling,
         limited: bool,
         passes: bool,
+        eras: Eras,
     ) -> Self {
-        let mut call = Self::new(hub, server, request, calling);
+        // Its connection is its life.
+        let measured = measured(server, eras, request, ExchangeEnd::ClientGone);
+        let mut call = Self::new(hub, server, request, calling, measured);
         call.deadline = limited.then(|| Deadline::new(&server.requests));
         call.passes = passes;
         call
     }
 
-    fn new(hub: &Hub, server: &Arc<Server>, request: &Message, calling: Calling) -> Self {
+    fn new(hub: &Hub, server: &Arc<Server>, request: &Message, calling: Calling, measured: Measured) -> Self {
         let id = request.id().cloned().unwrap_or_else(|| Id::number(0));
-        let mut call = Self::with(hub, server, id, calling);
+        let mut call = Self::with(hub, server, id, calling, measured);
         call.method = Arc::from(request.method().unwrap_or_default());
         call.params = remembered(request);
         call
     }
 
-    fn with(hub: &Hub, server: &Arc<Server>, id: Id, calling: Calling) -> Self {
+    fn with(hub: &Hub, server: &Arc<Server>, id: Id, calling: Calling, measured: Measured) -> Self {
         Self {
             hub: hub.clone(),
             server: server.clone(),
@@ -147,7 +155,7 @@ impl Call {
             cancel: None,
             cancelled: false,
             ended: CancellationToken::new(),
-            started: Instant::now(),
+            measured: Some(measured),
             answered: false,
             passes: false,
             recorded: Arc::default(),
@@ -250,8 +258,7 @@ impl Call {
                 Some(self.fail(late.into(), ExchangeEnd::TimedOut))
             }
             Happened::Left if self.can_be_taken_over() => {
-                self.progress = Progress::Done;
-                self.hub.inner.metrics.exchanged(ExchangeEnd::LeftBehind, self.started.elapsed());
+                self.end(ExchangeEnd::LeftBehind);
                 None
             }
             Happened::Left => {
@@ -270,7 +277,7 @@ impl Call {
 
     fn has_answered(&mut self) {
         if !std::mem::replace(&mut self.answered, true) {
-            self.hub.inner.metrics.upstream_answered(self.started.elapsed());
+            self.measured.iter().for_each(Measured::was_heard);
         }
     }
 
@@ -291,7 +298,7 @@ impl Call {
             cancelled: self.cancelled,
             ended: self.ended.clone(),
         };
-        Passage { long, limits, started: self.started, place: self.place.take() }
+        Passage { long, limits, measured: self.measured.take(), place: self.place.take() }
     }
 
     /// It stands in the shared state, and its upstream can resume the answer.
@@ -317,7 +324,7 @@ impl Call {
         {
             self.hub.remember(live, &self.method, value).await;
         }
-        self.end(ExchangeEnd::Answered);
+        self.answered(&answer.message);
         Step::Final(Final { payload, outcome: Ok(StatusCode::OK), event: answer.event })
     }
 
@@ -331,7 +338,7 @@ impl Call {
             let payload =
                 if message.id() == Some(&self.id) { body.clone() } else { with_id(&self.id, details) };
             let outcome = Ok(*status);
-            self.end(ExchangeEnd::Answered);
+            self.answered(&message);
             return Step::Final(Final { payload, outcome, event: None });
         }
         let error = match error {
@@ -346,14 +353,26 @@ impl Call {
     }
 
     fn fail(&mut self, error: Error, end: ExchangeEnd) -> Step {
+        if let Error::Upstream(error) = &error {
+            self.server.failed(error);
+        }
         self.end(end);
         Step::Final(Final { payload: error.body(Some(&self.id)), outcome: Err(error), event: None })
     }
 
     fn end(&mut self, end: ExchangeEnd) {
+        self.over_with(|measured| measured.ended(end));
+    }
+
+    fn answered(&mut self, answer: &Message) {
+        let said = said(&self.method, answer);
+        self.over_with(|measured| measured.answered(said));
+    }
+
+    fn over_with(&mut self, told: impl FnOnce(Measured)) {
         self.progress = Progress::Done;
         self.place = None;
-        self.hub.inner.metrics.exchanged(end, self.started.elapsed());
+        self.measured.take().map(told);
     }
 }
 
@@ -373,13 +392,6 @@ async fn next(progress: &mut Progress, passing: Option<&Id>) -> Result<Option<He
             Progress::Reading(answers) => return Ok(answers.hear(passing).await?),
             Progress::Done => return Ok(None),
         }
-    }
-}
-
-pub(super) async fn cancelled(cancel: Option<Arc<Notify>>) {
-    match cancel {
-        Some(cancel) => cancel.notified().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -69,7 +69,7 @@ impl Hub {
         let id = closed.session.id.clone();
         self.note_closed(&closed.session, end, address);
         tracing::debug!(session = %id, ?end, "session ended");
-        self.inner.metrics.session_ended(end);
+        self.inner.metrics.session_ended(end, self.age_of(&closed.session));
         self.inner.opened.forget(&id);
         let live = self.inner.registry.forget(&id);
         if let Some(live) = &live {
@@ -81,6 +81,7 @@ impl Hub {
         }
         let server = self.inner.servers.get(Some(closed.session.server.as_str()));
         if let (Some(server), Some(handle)) = (server, &closed.session.upstream) {
+            self.note_upstream_end(&server, &closed.session, handle);
             let upstream = self.reached_at_end(&server, live.as_deref(), &closed.session);
             self.close_upstream(&server.name, upstream, handle.clone());
         }

@@ -1,7 +1,9 @@
 //! How long a call may take.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::RequestsConfig;
@@ -46,5 +48,13 @@ impl Deadline {
     /// Nothing extends it beyond this any more.
     pub(super) fn shorten(&mut self, to: Instant) {
         self.soft = self.at().min(to);
+    }
+}
+
+/// Waits for the client to cancel, if it can.
+pub(super) async fn cancelled(cancel: Option<Arc<Notify>>) {
+    match cancel {
+        Some(cancel) => cancel.notified().await,
+        None => std::future::pending().await,
     }
 }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Hub;
 use super::server::{Server, Servers};
 use crate::domain::{ServerName, UpstreamHandle};
+use crate::telemetry::Outcome;
 use crate::upstream::{self, Upstream};
 
 /// Sessions of one upstream that are ended at the same time.
@@ -58,6 +59,11 @@ impl Farewells {
             over: CancellationToken::new(),
         }
     }
+
+    /// How much is being said.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::Relaxed)
+    }
 }
 
 /// Ends an upstream session when it is dropped, unless it was kept.
@@ -94,7 +100,7 @@ impl Hub {
         if handle.session.is_none() {
             return;
         }
-        let hub = self.clone();
+        let (hub, name) = (self.clone(), server.clone());
         self.say_farewell(server, async move |parting| {
             let Ok(_turn) = parting.closes.acquire().await else { return };
             if hub.inner.farewells.leaving.load(Ordering::Relaxed) && parting.hangs.load(Ordering::Relaxed) {
@@ -102,6 +108,9 @@ impl Hub {
             }
             let closed = upstream.close(&handle).await;
             parting.hangs.store(matches!(closed, Err(upstream::Error::Late { .. })), Ordering::Relaxed);
+            if let Some(server) = hub.inner.servers.get(Some(name.as_str())) {
+                server.metrics.session_closed(if closed.is_ok() { Outcome::Ok } else { Outcome::Error });
+            }
             if let Err(error) = closed {
                 tracing::debug!(upstream = upstream.name(), %error, "an upstream session could not be ended");
             }
@@ -145,12 +154,12 @@ impl Hub {
     /// Whether all upstreams have been told all.
     #[must_use]
     pub fn has_said_farewell(&self) -> bool {
-        self.inner.farewells.under_way.load(Ordering::Relaxed) == 0
+        self.inner.farewells.under_way() == 0
     }
 
     /// What was not said by now is not said.
     pub fn end_farewells(&self) {
-        let left = self.inner.farewells.under_way.load(Ordering::Relaxed);
+        let left = self.inner.farewells.under_way();
         if left > 0 {
             tracing::warn!(left, "upstreams were not told of everything that ended");
         }

@@ -1,5 +1,6 @@
 //! A legacy client's `initialize` at the upstream, and what its answer settles.
 
+use super::measures::said;
 use super::server::Server;
 use super::{Caller, Error, Hub};
 use crate::domain::{ClientFacts, Limit, UpstreamHandle};
@@ -8,7 +9,7 @@ use crate::protocol::jsonrpc::{self, Message, codes};
 use crate::protocol::legacy;
 use crate::protocol::modern;
 use crate::protocol::version::LegacyVersion;
-use crate::telemetry::Outcome;
+use crate::telemetry::{Eras, ExchangeEnd, Method, Outcome};
 use crate::upstream::{self, Upstream};
 use http::StatusCode;
 
@@ -49,23 +50,27 @@ impl Hub {
         if raw.len() > bytes_max {
             return Err(self.too_large("initialize and its answer are", bytes_max));
         }
+        let measured = server.metrics.call(Eras::LEGACY, Method::Initialize, None, ExchangeEnd::Abandoned);
         let opening = upstream.open(raw.clone(), 1, &caller.headers);
         let opened = tokio::time::timeout(server.requests.timeout, opening).await;
         let opened = match opened.unwrap_or_else(|_| Err(server.upstream.late())) {
             Ok(opened) => opened,
             Err(error) => {
-                self.inner.metrics.upstream_session_opened(Outcome::Error);
+                server.metrics.session_opened(Outcome::Error);
+                server.failed(&error);
+                measured.ended(ExchangeEnd::UpstreamFailed);
                 let error = self.other_era(upstream, &asked.protocol_version, error).await;
                 return own_refusal(error, request);
             }
         };
+        measured.answered(said("initialize", &opened.answer));
         if opened.answer.id() != request.id() {
             let upstream = upstream.name().to_owned();
             let what = "its answer to initialize has another id".to_owned();
             return Err(upstream::Error::Invalid { upstream, what }.into());
         }
         let agreed = opened.handle.map(|handle| {
-            self.inner.metrics.upstream_session_opened(Outcome::Ok);
+            server.metrics.session_opened(Outcome::Ok);
             let client = ClientFacts {
                 protocol_version: handle.protocol_version.clone(),
                 initialize: String::from_utf8_lossy(&raw).into_owned(),

@@ -7,7 +7,7 @@ use super::deliver::{end_streams, give_way};
 use super::mail::Arrival;
 use crate::domain::{Payload, ServerName, SessionId, StreamKind};
 use crate::ports::{Envelope, Inbox};
-use crate::telemetry::StreamEnd;
+use crate::telemetry::{Queue, StreamEnd};
 
 /// Between two attempts to open the inbox.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -31,10 +31,13 @@ impl Hub {
     async fn read_inbox(&self, mut inbox: Inbox) {
         inbox.missed.mark_unchanged();
         loop {
+            self.inner.metrics.queued(Queue::Inbox, inbox.messages.len());
+            self.inner.metrics.queued(Queue::RelaySteps, inbox.relays.len());
             tokio::select! {
                 // First: what was lost is looked for at once, however much comes in.
                 biased;
                 Ok(()) = inbox.missed.changed() => {
+                    self.inner.metrics.missed();
                     self.inner.nodes.doubt();
                     self.inner.resync.notify_one();
                 }
@@ -43,8 +46,10 @@ impl Hub {
                     Some(parcel) => {
                         if self.inner.mail.arrived(&parcel) == Arrival::AfterGap {
                             tracing::info!(from = %parcel.from, "messages of another node were lost");
+                            self.inner.metrics.missed();
                             self.inner.resync.notify_one();
                         }
+                        self.inner.metrics.received(&parcel.envelope);
                         self.receive(parcel.envelope);
                     }
                     None => return,

@@ -237,6 +237,11 @@ impl Live {
         })
     }
 
+    pub(super) fn uses(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.streams.len(), state.running.len())
+    }
+
     pub(super) fn runs_anything(&self) -> bool {
         !self.state().running.is_empty()
     }
@@ -316,6 +321,7 @@ pub(super) mod tests {
             server: ServerName::parse("a").unwrap(),
             owner: Principal::anonymous(),
             transport: Transport::Streamable,
+            opened_ms: None,
             client: None,
             upstream: None,
             log_level: None,

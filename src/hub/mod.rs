@@ -22,6 +22,7 @@ mod limits;
 mod live;
 mod loss;
 mod mail;
+mod measures;
 mod modern;
 mod nodes;
 mod open;
@@ -71,7 +72,7 @@ use crate::domain::{Entropy, Limit, NodeId, Principal, RequestId, StreamId, Stre
 use crate::lifecycle::Tasks;
 use crate::limits::{Limits, Place};
 use crate::ports::{Bus, SessionStore};
-use crate::telemetry::{Audit, Gauged, Metrics};
+use crate::telemetry::{Audit, Era, Gauged, Metrics};
 use outlet::Outlet;
 use registry::Registry;
 
@@ -279,6 +280,12 @@ impl Hub {
         self.inner.streams.load(Ordering::Relaxed)
     }
 
+    /// Sessions there are, here and at other nodes, as far as is known.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.inner.store.known_sessions()
+    }
+
     /// The limits on sessions and on streams.
     #[must_use]
     pub fn limits(&self) -> (usize, usize) {
@@ -316,12 +323,18 @@ impl Hub {
         Outlet::new(self.inner.config.streams.buffer)
     }
 
-    /// A place for one more stream on this node. Its principal may have one too many for as long as the
-    /// one that it `replaces` takes to end.
-    fn stream_place(&self, of: &Principal, kind: StreamKind, replaces: bool) -> Result<StreamPlace, Error> {
+    /// A place for one more stream on this node, of a server. Its principal may have one too many for as long as
+    /// the one that it `replaces` takes to end.
+    fn stream_place(
+        &self,
+        server: Option<&Server>,
+        of: &Principal,
+        (era, kind): (Era, StreamKind),
+        replaces: bool,
+    ) -> Result<StreamPlace, Error> {
         let own = self.inner.limits.stream(of, replaces).map_err(|exceeded| self.exceeded(exceeded))?;
         let taken = self.inner.streams.fetch_add(1, Ordering::Relaxed);
-        let gauge = self.inner.metrics.stream(kind);
+        let gauge = server.map(|server| server.metrics.stream(era, kind));
         let place = StreamPlace { inner: self.inner.clone(), _gauge: gauge, own: Some(own) };
         if taken >= self.inner.config.streams_max {
             return Err(self.limit(Limit::Streams));
@@ -339,7 +352,7 @@ impl Hub {
 #[derive(Debug)]
 struct StreamPlace {
     inner: Arc<Inner>,
-    _gauge: Gauged,
+    _gauge: Option<Gauged>,
     /// Its principal's.
     own: Option<Place>,
 }

@@ -23,6 +23,7 @@ use crate::protocol::jsonrpc::{Id, Kind, Message};
 use crate::protocol::modern;
 use crate::protocol::sse::Frame;
 use crate::protocol::version::LegacyVersion;
+use crate::telemetry::{Era, Eras};
 
 /// The one method whose answer is meant to stay open (M19).
 const LISTEN: &str = "subscriptions/listen";
@@ -43,8 +44,7 @@ impl Hub {
         let listening = message.is_request() && message.method() == Some(LISTEN);
         // First: nobody is asked for nothing. What listens is a stream for as long as it lasts, whatever its
         // answer looks like.
-        let stream = listening.then(|| self.stream_place(&caller.principal, StreamKind::Post, false));
-        let stream = stream.transpose()?;
+        let stream = listening.then(|| self.modern_stream(server, &caller.principal)).transpose()?;
         let eras = server.reached_by(&caller.headers).eras().await?;
         if !eras.modern.iter().any(|supported| supported == version) {
             let legacy = LegacyVersion::ALL.iter().map(|version| version.as_str()).filter(|_| eras.legacy);
@@ -54,7 +54,10 @@ impl Hub {
         match message.kind() {
             Kind::Request { .. } => {}
             Kind::Notification { .. } | Kind::Response { .. } => {
-                server.upstream.notify(None, message.raw().clone(), &caller.headers).await?;
+                let since = Instant::now();
+                let told = server.upstream.notify(None, message.raw().clone(), &caller.headers).await;
+                server.notified(message, told.as_ref().err(), since);
+                told?;
                 return Ok(Reply::Accepted);
             }
         }
@@ -64,12 +67,16 @@ impl Hub {
             Box::pin(async move { Ok(server.upstream.call(None, raw, &headers).await?) })
         };
         let passes = Form::from(server.answers) != Form::Sse;
-        let mut call = Call::alone(self, server, message, calling, !listening, passes);
+        let mut call = Call::alone(self, server, message, calling, !listening, passes, Eras::MODERN);
         if let Some(place) = place {
             call = call.counted(place);
         }
         let farewell = listening.then(|| message.id().map(listening_ended)).flatten();
-        self.follow(server, &caller.principal, call, stream, farewell).await
+        self.follow(server, (&caller.principal, Era::Modern), call, stream, farewell).await
+    }
+
+    fn modern_stream(&self, server: &Server, of: &Principal) -> Result<StreamPlace, Error> {
+        self.stream_place(Some(server), of, (Era::Modern, StreamKind::Post), false)
     }
 
     /// Answers with JSON or a stream, as the call's first message decides: on `stream`, or if there is none on
@@ -77,12 +84,13 @@ impl Hub {
     pub(super) async fn follow(
         &self,
         server: &Server,
-        principal: &Principal,
+        (principal, era): (&Principal, Era),
         mut call: Call,
         mut stream: Option<StreamPlace>,
         farewell: Option<Bytes>,
     ) -> Result<Reply, Error> {
         let gauge = self.inner.metrics.exchange();
+        let kind = (era, StreamKind::Post);
         let mut form = Form::from(server.answers);
         let wait = match form {
             Form::Auto | Form::OnHttpSse => Some(server.requests.json_wait),
@@ -118,7 +126,7 @@ impl Hub {
                 first => first,
             };
             let place =
-                stream.take().map_or_else(|| self.stream_place(principal, StreamKind::Post, false), Ok);
+                stream.take().map_or_else(|| self.stream_place(Some(server), principal, kind, false), Ok);
             match place {
                 Ok(place) => break (place, first),
                 Err(error) => tracing::debug!(%error, "a request is answered in JSON for want of a stream"),

@@ -3,6 +3,7 @@
 //! guarded by fences, so that a mistake costs time and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ const DEAD_FOR: Duration = Duration::from_secs(3600);
 pub(super) struct Nodes {
     known: Mutex<Known>,
     doubts: Notify,
+    clock: Clock,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +57,14 @@ pub(super) struct Known {
     store_time: Option<(u64, Instant)>,
 }
 
+/// The store's clock, as the last beat showed it, to be asked for each event without a lock.
+#[derive(Debug)]
+struct Clock {
+    since: Instant,
+    /// The store's time at `since`, in ms; 0 before the first beat.
+    then_ms: AtomicU64,
+}
+
 /// What is known of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Health {
@@ -62,6 +72,24 @@ pub(super) enum Health {
     /// Nobody knows yet; it is being found out.
     Missing,
     Dead,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { since: Instant::now(), then_ms: AtomicU64::new(0) }
+    }
+}
+
+impl Clock {
+    fn set(&self, now_ms: u64, now: Instant) {
+        let passed = u64::try_from(now.saturating_duration_since(self.since).as_millis()).unwrap_or_default();
+        self.then_ms.store(now_ms.saturating_sub(passed), Ordering::Relaxed);
+    }
+
+    fn now_ms(&self) -> Option<u64> {
+        let then_ms = Some(self.then_ms.load(Ordering::Relaxed)).filter(|then_ms| *then_ms > 0)?;
+        Some(then_ms + u64::try_from(self.since.elapsed().as_millis()).ok()?)
+    }
 }
 
 impl Nodes {
@@ -89,6 +117,7 @@ impl Nodes {
         known.alone = None;
         known.healthy_since.get_or_insert(now);
         known.store_time = Some((beat.now_ms, now));
+        self.clock.set(beat.now_ms, now);
         let alive: BTreeSet<_> = beat.alive.iter().cloned().collect();
         let gone: Vec<_> = known.alive.difference(&alive).cloned().collect();
         if !gone.is_empty() {
@@ -108,6 +137,16 @@ impl Nodes {
     pub(super) fn store_time(&self, from_now: Duration) -> Option<u64> {
         let (then_ms, then) = self.lock().store_time?;
         u64::try_from((then.elapsed() + from_now).as_millis()).ok().map(|passed| then_ms + passed)
+    }
+
+    /// How long ago something was that has this time of the store's; not known before the first beat.
+    pub(super) fn since_store_time(&self, then_ms: u64) -> Option<Duration> {
+        self.clock.now_ms().map(|now_ms| Duration::from_millis(now_ms.saturating_sub(then_ms)))
+    }
+
+    /// How old the lease is, or for how long there has been none.
+    pub(super) fn lease_age(&self) -> Duration {
+        self.lock().store_time.map_or(self.clock.since, |(_, renewed)| renewed).elapsed()
     }
 
     /// Nodes that may be dead, and for how long they have had no lease; none while this node can't

@@ -21,6 +21,7 @@ use crate::domain::{
 use crate::limits::Place;
 use crate::ports::{Begin, Begun, Opened, Updated};
 use crate::protocol::jsonrpc::{Id, Message};
+use crate::telemetry::Lookup;
 
 /// What `initialize` is answered with.
 #[derive(Debug)]
@@ -242,7 +243,7 @@ impl Hub {
         if live.session().transport == transport {
             return Ok(live);
         }
-        self.note_refused(&server.name, caller, id, "transport");
+        self.note_refused(&server.name, caller, id, Lookup::Transport);
         Err(Error::NoSession)
     }
 

@@ -20,6 +20,14 @@ pub struct Buffer {
     pub bytes_max: usize,
 }
 
+/// A frame that waits for its reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Queued {
+    pub frame: Bytes,
+    /// When the event in it was appended, by the store's clock in ms, if it comes as it was.
+    pub appended_ms: Option<u64>,
+}
+
 /// Frames on their way to one socket.
 #[derive(Debug)]
 pub(super) struct Outlet {
@@ -30,7 +38,7 @@ pub(super) struct Outlet {
 
 #[derive(Debug)]
 struct State {
-    frames: VecDeque<Bytes>,
+    frames: VecDeque<Queued>,
     queued_bytes: usize,
     waker: Option<Waker>,
     end: Option<StreamEnd>,
@@ -57,6 +65,11 @@ impl Outlet {
     /// Queues an event. A queue that is full ends the stream: what it holds can still be read, so that
     /// the reader gets on however slow it is, and comes back for the rest with its position.
     pub(super) fn push(&self, frame: Bytes) {
+        self.push_event(frame, None);
+    }
+
+    /// The same, of one that was appended just now.
+    pub(super) fn push_event(&self, frame: Bytes, appended_ms: Option<u64>) {
         let mut state = self.lock();
         if state.end.is_some() {
             return;
@@ -67,7 +80,7 @@ impl Outlet {
             state.end = Some(StreamEnd::Lagged);
         } else {
             state.last_event = Instant::now();
-            state.queue(frame);
+            state.queue(frame, appended_ms);
         }
         wake(state);
     }
@@ -76,7 +89,7 @@ impl Outlet {
     pub(super) fn push_replayed(&self, frame: Bytes) {
         let mut state = self.lock();
         if state.end.is_none() {
-            state.queue(frame);
+            state.queue(frame, None);
         }
         wake(state);
     }
@@ -91,7 +104,7 @@ impl Outlet {
         let mut state = self.lock();
         if state.end.is_none() {
             if let Some(frame) = last {
-                state.queue(frame);
+                state.queue(frame, None);
             }
             state.end = Some(end);
         }
@@ -107,7 +120,7 @@ impl Outlet {
         let mut state = self.lock();
         let quiet = state.frames.is_empty() && state.end.is_none();
         if quiet && now.saturating_duration_since(state.last_write) >= interval {
-            state.queue(Bytes::from_static(KEEP_ALIVE));
+            state.queue(Bytes::from_static(KEEP_ALIVE), None);
             wake(state);
         }
     }
@@ -139,11 +152,11 @@ impl Outlet {
     }
 
     /// The next frame; `None` once ended and empty.
-    pub(super) fn poll_next(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
+    pub(super) fn poll_next(&self, context: &Context<'_>) -> Poll<Option<Queued>> {
         let mut state = self.lock();
-        if let Some(frame) = state.frames.pop_front() {
-            state.queued_bytes -= frame.len();
-            return Poll::Ready(Some(frame));
+        if let Some(queued) = state.frames.pop_front() {
+            state.queued_bytes -= queued.frame.len();
+            return Poll::Ready(Some(queued));
         }
         if state.end.is_some() {
             return Poll::Ready(None);
@@ -155,15 +168,21 @@ impl Outlet {
         Poll::Pending
     }
 
+    /// Frames and bytes that wait for its reader.
+    pub(super) fn queued(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.frames.len(), state.queued_bytes)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().expect("no panic while holding it")
     }
 }
 
 impl State {
-    fn queue(&mut self, frame: Bytes) {
+    fn queue(&mut self, frame: Bytes, appended_ms: Option<u64>) {
         self.queued_bytes += frame.len();
-        self.frames.push_back(frame);
+        self.frames.push_back(Queued { frame, appended_ms });
         self.last_write = Instant::now();
     }
 }
@@ -188,7 +207,7 @@ mod tests {
     }
 
     fn read(outlet: &Outlet) -> Poll<Option<Bytes>> {
-        outlet.poll_next(&Context::from_waker(&noop_waker()))
+        outlet.poll_next(&Context::from_waker(&noop_waker())).map(|queued| queued.map(|queued| queued.frame))
     }
 
     #[tokio::test]

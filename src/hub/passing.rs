@@ -14,8 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::call::cancelled;
-use super::deadline::reached;
+use super::deadline::{cancelled, reached};
 use super::live::Running;
 use super::step::Final;
 use super::stopping::{SESSION_ENDED, SHUTTING_DOWN, TOO_LATE, Told};
@@ -23,14 +22,14 @@ use super::{Error, Hub};
 use crate::domain::Limit;
 use crate::limits::Place;
 use crate::protocol::jsonrpc::Message;
-use crate::telemetry::{ExchangeEnd, chain};
+use crate::telemetry::{ExchangeEnd, Measured, chain};
 use crate::upstream::{self, Long};
 
 /// What is left of a call whose answer passes.
 pub(super) struct Passage {
     pub long: Long,
     pub limits: Limits,
-    pub started: Instant,
+    pub measured: Option<Measured>,
     pub place: Option<Place>,
 }
 
@@ -140,7 +139,13 @@ impl Passage {
             }
         };
         drop(running);
-        self.limits.hub.inner.metrics.exchanged(end, self.started.elapsed());
+        self.ended(end);
+    }
+
+    fn ended(&mut self, end: ExchangeEnd) {
+        if let Some(measured) = self.measured.take() {
+            measured.ended(end);
+        }
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, ExchangeEnd> {
@@ -152,6 +157,9 @@ impl Passage {
     }
 
     fn broke_off(&self, (error, end): &Stopped) -> ExchangeEnd {
+        if let Error::Upstream(error) = error {
+            self.limits.told.server.failed(error);
+        }
         tracing::warn!(method = %self.limits.told.method, error = %chain(error), "a long answer broke off");
         *end
     }
@@ -160,7 +168,7 @@ impl Passage {
     pub(super) async fn whole(mut self) -> Final {
         let read = self.collect().await;
         let end = read.as_ref().map_or_else(|(_, end)| *end, |_| ExchangeEnd::Answered);
-        self.limits.hub.inner.metrics.exchanged(end, self.started.elapsed());
+        self.ended(end);
         match read {
             Ok(payload) => Final { payload, outcome: Ok(StatusCode::OK), event: None },
             Err((error, _)) => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::body::StreamBody;
 use super::call::Call;
@@ -19,7 +20,7 @@ use crate::domain::{Limit, RequestId, SessionId, Transport};
 use crate::ports::Envelope;
 use crate::protocol::jsonrpc::{Body, Message};
 use crate::protocol::legacy;
-use crate::upstream;
+use crate::telemetry::Lookup;
 
 /// How a request's answer reaches the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,21 +76,32 @@ impl Hub {
             let session = live.session();
             session.owner == caller.principal && session.server == server.name
         };
+        let metrics = &self.inner.metrics;
         let live = match self.inner.registry.fresh(id) {
-            Some(live) if live.session().client.is_some() && is_callers(&live) => live,
+            Some(live) if live.session().client.is_some() && is_callers(&live) => {
+                metrics.looked_up(Lookup::Cached);
+                live
+            }
             // Also what is known to be somebody else's: what is absent is looked for as well.
             _ => match self.load(id).await {
                 Err(error @ Error::NoSession) => {
-                    self.note_refused(&server.name, caller, id, "absent");
+                    self.note_refused(&server.name, caller, id, Lookup::Absent);
                     return Err(error);
                 }
-                loaded => loaded?,
+                Err(error) => {
+                    metrics.looked_up(Lookup::Unavailable);
+                    return Err(error);
+                }
+                Ok(live) if is_callers(&live) => {
+                    metrics.looked_up(Lookup::Loaded);
+                    live
+                }
+                Ok(_) => {
+                    self.note_refused(&server.name, caller, id, Lookup::Foreign);
+                    return Err(Error::NoSession);
+                }
             },
         };
-        if !is_callers(&live) {
-            self.note_refused(&server.name, caller, id, "foreign");
-            return Err(Error::NoSession);
-        }
         self.carry(server, &live, caller)?;
         live.mark_used();
         Ok(live)
@@ -186,10 +198,13 @@ impl Hub {
                 let _ = self.inner.mail.announce(cancelled).await;
             }
         }
-        let raw = message.raw().clone();
-        match self.notify_in_session(server, live, raw, &caller.headers).await {
+        let (raw, since) = (message.raw().clone(), Instant::now());
+        let told = self.notify_in_session(server, live, raw, &caller.headers).await;
+        let failed = told.as_ref().err().and_then(Error::of_upstream);
+        server.notified(message, failed, since);
+        match told {
             // Late or unknown to the upstream: dropped there, counted here (P4).
-            Err(Error::Upstream(upstream::Error::Refused { status, .. }))
+            Err(Error::Upstream(crate::upstream::Error::Refused { status, .. }))
                 if message.is_response() && status == StatusCode::BAD_REQUEST =>
             {
                 self.inner.metrics.answer_dropped();

@@ -96,6 +96,13 @@ impl Registry {
         }
     }
 
+    /// Every session held, a shard at a time.
+    pub(super) fn each(&self, mut visit: impl FnMut(&Live)) {
+        for shard in &self.shards {
+            shard.lock().expect("no panic while holding it").sessions.values().for_each(|live| visit(live));
+        }
+    }
+
     fn shard(&self, id: &SessionId) -> std::sync::MutexGuard<'_, Shard> {
         // Ids of sessions are our own random ones: any of their bytes spreads them.
         let bytes = id.as_str().as_bytes().iter().take(4);

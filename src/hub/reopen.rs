@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tokio::time::Instant;
 
 use super::farewell::Unkept;
 use super::handshake::refusal;
@@ -15,7 +16,7 @@ use crate::domain::{Limit, ServerName, SessionId, SessionPart, UpstreamHandle};
 use crate::ports::{Envelope, Updated};
 use crate::protocol::jsonrpc::{Message, codes};
 use crate::protocol::legacy;
-use crate::telemetry::Outcome;
+use crate::telemetry::{Method, Outcome};
 use crate::upstream::{self, Answers, Upstream};
 
 impl Hub {
@@ -82,22 +83,27 @@ impl Hub {
         let _one_at_a_time = live.reopening.lock().await;
         let session = self.store().load(&live.id).await?.ok_or(Error::NoSession)?;
         live.set_session(session.clone());
-        if let Some(handle) = session.upstream.filter(|handle| handle.generation > lost.generation) {
+        if let Some(handle) = session.upstream.clone().filter(|handle| handle.generation > lost.generation) {
             return Ok(handle);
         }
         tracing::warn!(session = %live.id, upstream = server.upstream.name(), "the upstream lost a session; opening another");
-        self.inner.metrics.upstream_session_lost();
+        server.metrics.session_lost();
+        self.note_upstream_end(server, &session, lost);
+        let since = Instant::now();
         let client = session.client.ok_or_else(not_initialized)?;
         let opening = upstream.reopen(client.initialize.into(), lost.generation + 1);
         let opened = tokio::time::timeout(server.requests.timeout, opening).await;
-        let handle = match opened.unwrap_or_else(|_| Err(server.upstream.late())) {
+        let opened = opened.unwrap_or_else(|_| Err(server.upstream.late()));
+        let outcome = if opened.is_ok() { Outcome::Ok } else { Outcome::Error };
+        server.metrics.session_opened(outcome);
+        server.metrics.asked(Method::Initialize, outcome, since.elapsed());
+        let handle = match opened {
             Ok(handle) => handle,
             Err(err) => {
-                self.inner.metrics.upstream_session_opened(Outcome::Error);
+                server.failed(&err);
                 return Err(err.into());
             }
         };
-        self.inner.metrics.upstream_session_opened(Outcome::Ok);
         // Whoever asked for it may stop waiting.
         let unkept = Unkept::new(self, server, upstream.clone(), handle.clone());
         upstream.restore(&handle, session.log_level.as_deref(), &session.subscriptions).await;

@@ -7,6 +7,7 @@ use http::HeaderName;
 
 use super::RequestsConfig;
 use crate::domain::ServerName;
+use crate::telemetry::ServerMetrics;
 use crate::upstream::Upstream;
 
 /// What a request is answered with.
@@ -36,6 +37,8 @@ pub struct Server {
     pub answers: AnswerPolicy,
     pub sessions: SessionPolicy,
     pub requests: RequestsConfig,
+    /// What is counted under its name.
+    pub metrics: ServerMetrics,
     /// Headers of clients that go on to it.
     pub passes: Vec<HeaderName>,
     /// Where to log in, as JSON: what legacy clients are told as the experimental capability `oauth`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
+use tokio::time::Instant;
 
 use super::call::Call;
 use super::farewell::Unkept;
@@ -14,6 +15,7 @@ use super::{Caller, Error, Hub};
 use crate::domain::UpstreamHandle;
 use crate::protocol::jsonrpc::{self, Id, Kind, Message};
 use crate::protocol::version::LegacyVersion;
+use crate::telemetry::{Era, Eras};
 use crate::upstream::{self, Answers};
 
 impl Hub {
@@ -32,12 +34,10 @@ impl Hub {
         match message.kind() {
             Kind::Request { .. } => {}
             Kind::Notification { .. } | Kind::Response { .. } => {
-                let alone = without_session(version);
-                return match server
-                    .upstream
-                    .notify(Some(&alone), message.raw().clone(), &caller.headers)
-                    .await
-                {
+                let (alone, since) = (without_session(version), Instant::now());
+                let told = server.upstream.notify(Some(&alone), message.raw().clone(), &caller.headers).await;
+                server.notified(message, told.as_ref().err(), since);
+                return match told {
                     Ok(()) => Ok(Reply::Accepted),
                     // It wants a session, and this message none of its own: there is nothing to hear it.
                     Err(upstream::Error::Refused { status, .. }) if wants_session(status) => {
@@ -55,8 +55,8 @@ impl Hub {
             Box::pin(async move { hub.call_alone(&server, &caller, raw, version).await })
         };
         let passes = !batch && Form::from(server.answers) != Form::Sse;
-        let call = Call::alone(self, server, message, calling, true, passes).counted(place);
-        self.follow(server, &caller.principal, call, None, None).await
+        let call = Call::alone(self, server, message, calling, true, passes, Eras::LEGACY).counted(place);
+        self.follow(server, (&caller.principal, Era::Legacy), call, None, None).await
     }
 
     async fn call_alone(

@@ -133,7 +133,7 @@ impl LocalStream {
         writer.written = tail.after;
         // What came under another fence went to the socket that was bound by it.
         writer.early.retain(|early| early.fence == fence);
-        self.write_tail(writer, tail);
+        self.write_tail(writer, tail, false);
         let delivered = self.write_early(writer, tail.events.len());
         let newer = writer.newer.take().filter(|(newer, _)| *newer > fence);
         writer.silent = newer.is_some();
@@ -170,7 +170,7 @@ impl LocalStream {
     pub(crate) fn caught_up(&self, tail: &Tail) -> usize {
         let mut writer = self.lock();
         if tail.after <= writer.written {
-            self.write_tail(&mut writer, tail);
+            self.write_tail(&mut writer, tail, true);
         }
         match self.write_early(&mut writer, tail.events.len()) {
             Delivered::Written(events) => events,
@@ -190,7 +190,7 @@ impl LocalStream {
             return Delivered::Duplicate;
         }
         if bound && event.previous == writer.written {
-            self.write(&mut writer, &event, last);
+            self.write(&mut writer, &event, last, true);
             return self.write_early(&mut writer, 1);
         }
         if writer.early.len() < EARLY_MAX {
@@ -323,10 +323,11 @@ impl LocalStream {
         EventId { session, stream: self.key.stream.clone(), number }
     }
 
-    fn write_tail(&self, writer: &mut Writer, tail: &Tail) {
+    /// `is_news` if it should have come by itself.
+    fn write_tail(&self, writer: &mut Writer, tail: &Tail, is_news: bool) {
         for (index, event) in tail.events.iter().enumerate() {
             if event.number > writer.written {
-                self.write(writer, event, tail.ended && index + 1 == tail.events.len());
+                self.write(writer, event, tail.ended && index + 1 == tail.events.len(), is_news);
             }
         }
         if tail.ended {
@@ -343,7 +344,7 @@ impl LocalStream {
                 break;
             };
             let Early { event, last, .. } = writer.early.swap_remove(next);
-            self.write(writer, &event, last);
+            self.write(writer, &event, last, true);
             written += 1;
         }
         if writer.early.is_empty() {
@@ -354,12 +355,12 @@ impl LocalStream {
         }
     }
 
-    fn write(&self, writer: &mut Writer, event: &Event, last: bool) {
+    fn write(&self, writer: &mut Writer, event: &Event, last: bool, is_news: bool) {
         writer.written = event.number;
         let id = self.event_id(event.number).to_string();
         let retry = (!std::mem::replace(&mut writer.said_retry, true)).then_some(self.framing.retry);
         let frame = Frame { id: Some(&id), event: Some("message"), retry, data: Some(&event.payload) };
-        self.outlet.push(frame.encode());
+        self.outlet.push_event(frame.encode(), is_news.then_some(event.number.ms));
         if last {
             self.outlet.end(StreamEnd::Finished);
         }

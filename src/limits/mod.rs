@@ -95,6 +95,8 @@ struct Inner {
     total: Arc<Account>,
     crowd: Arc<Account>,
     shards: Vec<Mutex<HashMap<Principal, Arc<Account>>>>,
+    /// The most that one principal of each shard used when it was swept last.
+    most: Vec<[AtomicUsize; 3]>,
     hasher: RandomState,
     per_shard_max: usize,
     swept: AtomicUsize,
@@ -113,6 +115,7 @@ impl Limits {
             total: Arc::default(),
             crowd: Arc::default(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            most: (0..SHARDS).map(|_| Default::default()).collect(),
             hasher: RandomState::new(),
             per_shard_max: principals_max / SHARDS,
             swept: AtomicUsize::new(0),
@@ -227,13 +230,38 @@ impl Limits {
         for index in 0..SHARDS {
             let mut shard = self.shard(index);
             if index % ROUNDS == round {
-                shard.retain(|_, account| !account.is_blank(now));
+                let mut most = [0; 3];
+                shard.retain(|_, account| {
+                    let used = [&account.running, &account.streams, &account.sessions].map(Counter::now);
+                    most.iter_mut().zip(used).for_each(|(most, used)| *most = used.max(*most));
+                    !account.is_blank(now)
+                });
+                self.inner.most[index]
+                    .iter()
+                    .zip(most)
+                    .for_each(|(kept, most)| kept.store(most, Ordering::Relaxed));
                 let room = shard.len() * 2;
                 shard.shrink_to(room);
             }
             known += shard.len();
         }
         known
+    }
+
+    /// How much of the limits is in use that count what is there; of those of principals by whoever uses most, as
+    /// the last sweeps found it. Those that are not set are left out.
+    #[must_use]
+    pub fn used(&self) -> Vec<(Limit, usize)> {
+        let Config { principal, total } = &self.inner.config;
+        let most = |of: usize| self.inner.most.iter().map(|most| most[of].load(Ordering::Relaxed)).max();
+        let used = [
+            (Limit::RequestsRunning, total.running_max, Some(self.inner.total.running.now())),
+            (Limit::PrincipalRequestsRunning, principal.running_max, most(0)),
+            (Limit::PrincipalStreams, principal.streams_max, most(1)),
+            (Limit::PrincipalSessions, principal.sessions_max, most(2)),
+        ];
+        let set = used.into_iter().filter(|(_, max, _)| max.is_some());
+        set.map(|(limit, _, used)| (limit, used.unwrap_or_default())).collect()
     }
 
     fn take(

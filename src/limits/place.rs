@@ -9,6 +9,12 @@ use super::Account;
 #[derive(Debug, Default)]
 pub(super) struct Counter(AtomicUsize);
 
+impl Counter {
+    pub(super) fn now(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Is taken until it is dropped.
 #[derive(Debug)]
 #[must_use]

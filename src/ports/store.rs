@@ -282,6 +282,10 @@ pub struct Page {
 pub trait SessionStore: Send + Sync + Debug + 'static {
     fn durability(&self) -> Durability;
 
+    /// How many sessions there are, as far as is known without asking: at least as new as its last `reap`.
+    /// Those past their idle life count until they are reaped.
+    fn known_sessions(&self) -> usize;
+
     /// Creates the session and claims it for its owner in one step, if absent (compare-and-set). No
     /// session without an owner is ever visible.
     fn open<'a>(

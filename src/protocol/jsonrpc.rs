@@ -21,6 +21,13 @@ pub use self::{
 };
 use super::peek::{self, NotAnObject};
 
+/// The code of an error, which is given as the JSON text of its object.
+#[must_use]
+pub fn error_code(error: &str) -> Option<i64> {
+    let [code] = super::peek::object(error, &["code"])?;
+    code?.parse().ok()
+}
+
 /// Error codes that Holdfast answers with.
 pub mod codes {
     /// The text is not JSON (JSON-RPC 2.0, section 5.1).

@@ -77,6 +77,14 @@ pub fn tool_name(params: &str) -> Option<String> {
     string_member(params, "name").filter(|_| !peek::has_lookalikes(params, &["name"]))
 }
 
+/// Whether the result of a `tools/call` says that the tool failed.
+#[must_use]
+pub fn is_tool_error(result: &str) -> bool {
+    // Most say nothing of it, or are long: the search is the cheaper half.
+    result.contains("\"isError\"")
+        && peek::object(result, &["isError"]).is_some_and(|[is_error]| is_error == Some("true"))
+}
+
 /// `level`, of `logging/setLevel` and `notifications/message`.
 #[must_use]
 pub fn log_level(params: &str) -> Option<String> {

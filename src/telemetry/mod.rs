@@ -2,19 +2,23 @@
 //! labels are decided here.
 
 mod audit;
-mod audited;
-mod believed;
+mod buckets;
+mod catalogue;
 mod chain;
 mod labels;
 mod logging;
+mod metered;
 mod metrics;
+mod reference;
 
 pub use crate::ports::{AuditEvent, Deed, Verdict};
 pub use audit::{Audit, LogAudit};
 pub use chain::chain;
 pub use labels::{
-    AuthOutcome, Credential, ExchangeEnd, Introspected, Outcome, RelayEnd, RelaySide, ResumeEnd, SessionEnd,
-    SharedRate, StreamEnd, TakeoverEnd,
+    AuthOutcome, Credential, Era, Eras, ExchangeEnd, Introspected, Lookup, Method, NodePhase, Outcome, Queue,
+    RelayEnd, RelaySide, ResumeEnd, Said, SessionEnd, SharedRate, StreamEnd, TakeoverEnd, UpstreamFault,
 };
 pub use logging::{Config as LogConfig, Format as LogFormat, init as init_logging};
-pub use metrics::{Gauged, Metrics};
+pub use metered::Metered;
+pub use metrics::{Gauged, Measured, Metrics, Requested, ServerMetrics};
+pub use reference::reference as metrics_reference;

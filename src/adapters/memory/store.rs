@@ -94,18 +94,19 @@ impl MemorySessionStore {
         owner: &Principal,
         transport: Transport,
     ) -> Opened {
+        let now_ms = self.clock.now_ms();
         let session = Session {
             id: id.clone(),
             server: server.clone(),
             owner: owner.clone(),
             transport,
+            opened_ms: Some(now_ms),
             client: None,
             upstream: None,
             log_level: None,
             subscriptions: Vec::new(),
             carried: None,
         };
-        let now_ms = self.clock.now_ms();
         let state = SessionState::new(session, now_ms);
         let mut shard = self.shard(id);
         if let Some(known) = shard.get(id, &self.bounds, now_ms).map(|state| state.facts.owner.clone()) {
@@ -173,6 +174,10 @@ impl MemorySessionStore {
 impl SessionStore for MemorySessionStore {
     fn durability(&self) -> Durability {
         Durability::Process
+    }
+
+    fn known_sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
     }
 
     fn open<'a>(

@@ -35,6 +35,7 @@ fn new() -> SessionState {
         server: ServerName::parse("files").unwrap(),
         owner: Principal::anonymous(),
         transport: Transport::Streamable,
+        opened_ms: None,
         client: None,
         upstream: None,
         log_level: None,

@@ -113,6 +113,7 @@ impl Parts {
             server: ServerName::parse("none").map_err(|_| Unreadable("no server"))?,
             owner: Principal::anonymous(),
             transport: Transport::Streamable,
+            opened_ms: None,
             client: None,
             upstream: None,
             log_level: None,
@@ -133,6 +134,7 @@ impl Parts {
                         _ => return Err(Unreadable("a transport is none")),
                     };
                 }
+                "opened" => session.opened_ms = Some(fields.parsed()?),
                 "client" => session.client = Some(json::<StoredClient>(&fields.text()?)?.into()),
                 "upstream" => {
                     session.upstream = Some(json::<StoredUpstream>(&fields.text()?)?.try_into()?);

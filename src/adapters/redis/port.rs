@@ -1,5 +1,7 @@
 //! The port: each step of the trait is one of the store's.
 
+use std::sync::atomic::Ordering;
+
 use super::answer::Parts;
 use super::scripts::Script;
 use super::steps::{millis, text};
@@ -15,6 +17,10 @@ use crate::ports::{
 impl SessionStore for RedisSessionStore {
     fn durability(&self) -> Durability {
         Durability::Shared
+    }
+
+    fn known_sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
     }
 
     fn open<'a>(

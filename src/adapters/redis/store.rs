@@ -1,6 +1,7 @@
 //! The session store's steps in Redis.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fred::types::Value;
 
@@ -25,6 +26,8 @@ pub struct RedisSessionStore {
     pub(super) steps: Steps,
     /// Ended when their ids were opened anew; the next `reap` answers them.
     leftover: Mutex<Vec<Closed>>,
+    /// As many as there were when it was looked for those that are past their life.
+    pub(super) sessions: AtomicUsize,
 }
 
 impl RedisSessionStore {
@@ -34,7 +37,11 @@ impl RedisSessionStore {
     /// [`ConnectError`].
     pub async fn connect(config: &Config, bounds: Bounds) -> Result<Self, ConnectError> {
         let servers = connect(config).await?;
-        Ok(Self { steps: Steps::new(servers, &config.prefix, bounds), leftover: Mutex::default() })
+        Ok(Self {
+            steps: Steps::new(servers, &config.prefix, bounds),
+            leftover: Mutex::default(),
+            sessions: AtomicUsize::new(0),
+        })
     }
 
     pub(super) async fn update_now(&self, id: &SessionId, part: SessionPart) -> Result<Updated, StoreError> {
@@ -198,7 +205,8 @@ impl RedisSessionStore {
             leftover.split_off(kept)
         };
         let left = limit - ended.len();
-        let due = self.steps.on_index(vec![text("due"), text(&left.to_string())]).await?;
+        let mut due = self.steps.on_index(vec![text("due"), text(&left.to_string())]).await?;
+        self.sessions.store(due.parsed()?, Ordering::Relaxed);
         let (mut gone, mut later) = (vec![text("leave")], vec![text("later")]);
         for name in due.rest(Parts::text)? {
             let Ok(id) = SessionId::parse(&name) else { continue };

@@ -6,7 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SHORTEST, ZERO, seconds};
 use crate::config::reader::Section;
-use crate::config::settings::{AuditTo, DrainConfig, LogFormat, TelemetryConfig, UpstreamConfig};
+use crate::config::settings::{
+    AuditTo, DrainConfig, LogFormat, MetricsConfig, TelemetryConfig, UpstreamConfig,
+};
 use crate::config::units::Reason;
 
 pub(super) const UPSTREAM: &str = "Connections to the MCP servers. The certificates of `https://` servers are checked \
@@ -122,6 +124,20 @@ pub(super) fn telemetry(s: &mut Section<'_, '_>) -> TelemetryConfig {
             log_filter,
             "Which log lines are written: `error`, `warn`, `info`, `debug` or `trace`; `info,holdfast::hub=debug` \
              for more from one part.",
+        ),
+    }
+}
+
+pub(super) const METRICS: &str = "What `/metrics` tells apart; [all there is](metrics.md).";
+
+pub(super) fn metrics(s: &mut Section<'_, '_>) -> MetricsConfig {
+    MetricsConfig {
+        tools_max: s.count(
+            "tools_max",
+            200,
+            0..=10_000,
+            "Tools that have a label of their own in a process; calls of others are counted as `other`. Each makes \
+             some 60 series at every node: 200 are as much as a Prometheus takes without being asked.",
         ),
     }
 }

@@ -29,8 +29,8 @@ fn tail(after: u64, events: &[u64]) -> Tail {
 fn written(stream: &LocalStream) -> Vec<String> {
     let waker = noop_waker();
     let mut all = String::new();
-    while let Poll::Ready(Some(frame)) = stream.outlet.poll_next(&Context::from_waker(&waker)) {
-        all.push_str(std::str::from_utf8(&frame).unwrap());
+    while let Poll::Ready(Some(queued)) = stream.outlet.poll_next(&Context::from_waker(&waker)) {
+        all.push_str(std::str::from_utf8(&queued.frame).unwrap());
     }
     all.lines().filter_map(|line| line.strip_prefix("data:")).map(|data| data.trim().to_owned()).collect()
 }

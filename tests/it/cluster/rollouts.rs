@@ -11,7 +11,7 @@ use super::load::Load;
 use super::processes::restart_all;
 use super::watch::{Memory, all_ready};
 use super::{Busy, assert_no_errors, load, report, settings};
-use crate::harness::Client;
+use crate::harness::{Client, summed};
 use crate::servers::{Cluster, SIGNED, Setup};
 
 const NEXT: &str = "next-0123456789abcdef0123456789abcdef";
@@ -98,8 +98,7 @@ async fn counted(busy: &Busy, name: &str) -> Vec<f64> {
     let mut counts = Vec::new();
     for url in busy.scene.cluster.admin_urls() {
         let text = Client::new(&url).ask("GET", "/metrics", &[], "").await.text;
-        let lines = text.lines().filter(|line| line.starts_with(name));
-        counts.push(lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum());
+        counts.push(summed(&text, name).unwrap());
     }
     counts
 }

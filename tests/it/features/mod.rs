@@ -25,6 +25,7 @@ mod lies;
 mod limits;
 mod logins;
 mod memory;
+mod metrics;
 mod minting;
 mod nodes;
 mod opaque;

@@ -110,7 +110,7 @@ async fn a_long_result_passes_before_its_end_is_there() {
         assert_eq!(rest(response.into_body()).await, Some(TAIL.len()));
         assert_eq!(gateway.metric("holdfast_exchanges"), Some(0.0));
         assert_eq!(
-            gateway.metric(r#"holdfast_exchange_duration_seconds_count{outcome="answered"}"#),
+            gateway.metric(r#"holdfast_exchanges_ended_total{method="tools/call",outcome="answered"}"#),
             Some(1.0)
         );
     }
@@ -208,7 +208,8 @@ async fn what_turns_out_to_be_no_answer_breaks_off() {
         drop(pen);
         assert_eq!(rest(response.into_body()).await, None, "{what}");
     }
-    let failed = gateway.metric(r#"holdfast_exchange_duration_seconds_count{outcome="upstream_failed"}"#);
+    let failed =
+        gateway.metric(r#"holdfast_exchanges_ended_total{method="tools/call",outcome="upstream_failed"}"#);
     assert_eq!(failed, Some(broken as f64));
     // What is known at once is said at once.
     for head in [r#"{"jsonrpc":"2.0","id":2,"result":{"text":""#, r#"{"result":{},"result":{"text":""#] {
@@ -243,7 +244,7 @@ async fn p5_a_long_answer_ends_with_its_time_its_session_its_request_and_its_cli
             assert_eq!(rest(response.into_body()).await, None, "{what}");
         }
         timeout(SOON, pen.closed()).await.expect("its server is let go");
-        let line = format!(r#"holdfast_exchange_duration_seconds_count{{outcome="{what}"}}"#);
+        let line = format!(r#"holdfast_exchanges_ended_total{{method="tools/call",outcome="{what}"}}"#);
         wait_until(what, || gateway.metric(&line) == Some(1.0)).await;
         assert_eq!(gateway.metric("holdfast_exchanges"), Some(0.0), "{what}");
     }
@@ -258,7 +259,7 @@ async fn p8_a_client_that_reads_nothing_has_an_end_too() {
     let (response, pen) = futures::join!(client.post(&asking), scribe.begun(HEAD));
     let writing = async { while pen.send(Ok("x".repeat(LONG))).await.is_ok() {} };
     timeout(SOON, writing).await.expect("its server is let go");
-    let line = r#"holdfast_exchange_duration_seconds_count{outcome="timed_out"}"#;
+    let line = r#"holdfast_exchanges_ended_total{method="tools/call",outcome="timed_out"}"#;
     wait_until("counted", || gateway.metric(line) == Some(1.0)).await;
     assert_eq!(rest(response.into_body()).await, None);
     let told = |asked: &crate::harness::Asked| asked.rpc() == "notifications/cancelled";
@@ -280,7 +281,7 @@ async fn a_long_answer_of_a_known_length_keeps_it() {
             (reply.text, reply.headers["content-length"].to_str().ok()),
             (whole(), Some(&*whole().len().to_string()))
         );
-        let line = r#"holdfast_exchange_duration_seconds_count{outcome="answered"}"#;
+        let line = r#"holdfast_exchanges_ended_total{method="tools/call",outcome="answered"}"#;
         wait_until("counted", || gateway.metric(line) == Some(f64::from(round))).await;
     }
 }

@@ -174,6 +174,10 @@ impl SessionStore for FaultyStore {
         if lasting { Durability::Shared } else { self.store.durability() }
     }
 
+    fn known_sessions(&self) -> usize {
+        self.store.known_sessions()
+    }
+
     fn open<'a>(
         &'a self,
         id: &'a SessionId,

@@ -67,12 +67,26 @@ impl Gateway {
         self.node.stop().await
     }
 
-    /// A metric's line, as `name{labels} value`.
-    pub(crate) fn metric(&self, line: &str) -> Option<f64> {
-        let text = self.hub().metrics().render();
-        let found = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
-        found.and_then(|value| value.parse().ok())
+    /// The sum of a metric's values, as `name` or `name{label="value",…}` whatever its other labels are.
+    pub(crate) fn metric(&self, wanted: &str) -> Option<f64> {
+        self.hub().measure();
+        summed(&self.hub().metrics().render(), wanted)
     }
+}
+
+/// The sum of a metric's values on a page of `/metrics`; `None` if it is not there.
+pub(crate) fn summed(page: &str, wanted: &str) -> Option<f64> {
+    let (name, labels) = wanted.split_once('{').unwrap_or((wanted, ""));
+    let labels: Vec<_> =
+        labels.trim_end_matches('}').split("\",").map(|label| label.trim_end_matches('"')).collect();
+    let values: Vec<f64> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix(name))
+        .filter(|rest| rest.starts_with(['{', ' ']))
+        .filter(|rest| labels.iter().all(|label| label.is_empty() || rest.contains(&format!("{label}\""))))
+        .filter_map(|rest| rest.rsplit(' ').next()?.parse().ok())
+        .collect();
+    (!values.is_empty()).then(|| values.iter().sum())
 }
 
 pub(crate) fn configured(upstream: &str, settings: &[(&'static str, &str)]) -> config::Config {

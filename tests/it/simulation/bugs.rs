@@ -222,6 +222,10 @@ impl SessionStore for BentStore {
         self.store.durability()
     }
 
+    fn known_sessions(&self) -> usize {
+        self.store.known_sessions()
+    }
+
     pass! {
         load(id: &'a SessionId) -> Option<Session>;
         update(id: &'a SessionId, part: SessionPart) -> Updated;

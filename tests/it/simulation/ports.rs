@@ -260,6 +260,10 @@ impl SessionStore for NodesStore {
         Durability::Shared
     }
 
+    fn known_sessions(&self) -> usize {
+        self.0.world.store.known_sessions()
+    }
+
     fn open<'a>(
         &'a self,
         id: &'a SessionId,

@@ -21,7 +21,10 @@ elseif what == 'later' then
   for index = 2, #ARGV, 2 do redis.call('ZADD', KEYS[2], 'XX', ARGV[index], ARGV[index + 1]) end
   return { 'done' }
 elseif what == 'due' then
-  return redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[2])
+  -- How many there are, and those that are due.
+  local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[2])
+  table.insert(due, 1, string.format('%.0f', redis.call('ZCARD', KEYS[1])))
+  return due
 else
   -- ARGV: after which id, or '', and how many.
   local from = ARGV[2] == '' and '-' or '(' .. ARGV[2]

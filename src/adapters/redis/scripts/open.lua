@@ -8,6 +8,6 @@ end
 -- Past its idle life and not reaped yet: its upstream has to be told first.
 if known[1] then return { 'past' } end
 redis.call('HSET', S, 'format', FORMAT, 'server', arg(1), 'owner', arg(2), 'transport', arg(3),
-  'touched', text(now), 'bytes', 0)
+  'opened', text(now), 'touched', text(now), 'bytes', 0)
 redis.call('PEXPIRE', S, keep)
 return { 'owned', arg(2) }
