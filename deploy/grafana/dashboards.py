@@ -23,7 +23,8 @@ DELIVERY = "holdfast_event_delivery_duration_seconds"
 FAILED = '@,outcome=~"upstream_failed|timed_out"'
 FAILED_SHARE = share(rate("holdfast_exchanges_ended_total", FAILED), rate("holdfast_exchanges_ended_total"))
 STORE_FAILED = share(rate(STORE, '@,outcome=~"unavailable|unknown"'), rate(STORE))
-BUS_FAILED = share(rate(BUS, '@,operation!="relay",outcome="unavailable"'), rate(BUS, '@,operation!="relay"'))
+# The rest is taken by a client whose NATS is frozen.
+BUS_FAILED = share(rate(BUS, '@,operation="ping",outcome="unavailable"'), rate(BUS, '@,operation="ping"'))
 REFUSED = "holdfast_requests_refused_total"
 REFUSED_BY_KIND = {
     "credentials (401, 403)": rate(REFUSED, '@,status=~"401|403"'),
@@ -310,11 +311,11 @@ def backends():
             ),
             row(
                 "NATS",
-                graph("NATS failing", "Share of what the bus was asked for that it could not do, relays aside.",
-                      {"{{instance}}": share(rate(BUS, '@,operation!="relay",outcome="unavailable"', "instance"), rate(BUS, '@,operation!="relay"', "instance"), else_zero=False)}, unit="percentunit", steps={0.5: "red"},
+                graph("NATS failing", "Share of each node's pings that were not answered. All nodes: NATS is away. One: its way to NATS is bad.",
+                      {"{{instance}}": share(rate(BUS, '@,operation="ping",outcome="unavailable"', "instance"), rate(BUS, '@,operation="ping"', "instance"), else_zero=False)}, unit="percentunit", steps={0.5: "red"},
                       links=[runbook("HoldfastNatsAway", "backends")]),
                 graph("Messages by outcome", "`no_responders`: the node that was meant is gone. `full`: more is under way than may be.", {"{{outcome}}": rate(BUS, by="outcome")}, unit="ops", stacked=True),
-                graph("Messages by kind", "`send` is for one node, `announce` for all, `ping` asks whether one is there.", {"{{operation}}": rate(BUS, by="operation")}, unit="ops"),
+                graph("Messages by kind", "`send` is for one node, `announce` for all, `ping` asks whether NATS and a node are there.", {"{{operation}}": rate(BUS, by="operation")}, unit="ops"),
                 graph("NATS durations", "99th percentile. A `relay` waits for another node's server on purpose.", {"{{operation}}": quantile(0.99, BUS_SECONDS, by="operation")}, unit="s"),
                 graph("Messages missed", "How often messages may have been lost: a reconnect, a full inbox, a clock that is off. Nodes read their logs then.", {"{{instance}}": rate("holdfast_bus_missed_total", by="instance")}, unit="cps",
                       links=[runbook("HoldfastBusMissed", "backends")]),

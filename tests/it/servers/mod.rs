@@ -3,6 +3,7 @@
 mod cluster;
 mod link;
 mod nats;
+mod prometheus;
 mod redis;
 mod redis_group;
 mod state;
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub(crate) use cluster::{Cluster, NODES, SIGNED, Setup};
 pub(crate) use link::{Link, Way};
 pub(crate) use nats::{DROPS_CONNECTIONS, KILLS_CLIENTS, NOBODY_LISTENS, Nats};
+pub(crate) use prometheus::{FASTER, Prometheus};
 pub(crate) use redis::{Redis, config as redis_config};
 pub(crate) use redis_group::{RedisCluster, Sentinels, Shared};
 pub(crate) use state::State;
