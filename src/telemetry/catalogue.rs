@@ -2,7 +2,7 @@
 //! here, can't say anything else than `/metrics`.
 
 use std::marker::PhantomData;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus::core::{Atomic, Collector, GenericCounter};
 use prometheus::{
@@ -38,20 +38,47 @@ pub(super) fn tool(name: &'static str) -> (&'static str, Values) {
     (name, Values::Open("a tool's name, or `other`"))
 }
 
+/// What is shown before it is used: a counter that was never touched is absent, and an alert on it blind. It is made
+/// when somebody looks, so that a node at which nobody does costs nothing for it.
+#[derive(Clone, Default)]
+pub(super) struct Later(Arc<Mutex<Vec<Make>>>);
+
+type Make = Box<dyn FnOnce() + Send>;
+
+impl Later {
+    pub(super) fn push(&self, make: impl FnOnce() + Send + 'static) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(make));
+    }
+
+    /// Somebody looks.
+    pub(super) fn make(&self) {
+        let waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        waiting.into_iter().for_each(|make| make());
+    }
+}
+
+impl std::fmt::Debug for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Later").finish_non_exhaustive()
+    }
+}
+
 /// Registers and describes.
 #[derive(Debug)]
 pub(super) struct Catalogue {
     registry: Registry,
+    pub(super) later: Later,
     pub(super) described: Vec<Described>,
     section: &'static str,
 }
 
 /// One metric for each value of a closed set. It is looked up by its place, not by its texts.
+#[derive(Clone)]
 pub(super) struct Table<L, F: Family> {
     family: F,
     /// Labels that come first and are the same for all.
     fixed: Vec<String>,
-    known: Box<[OnceLock<F::Metric>]>,
+    known: Arc<[OnceLock<F::Metric>]>,
     labels: PhantomData<fn(L)>,
 }
 
@@ -61,7 +88,7 @@ pub(super) type Histograms<L> = Table<L, HistogramVec>;
 
 /// Metrics of one name.
 pub(super) trait Family: Clone {
-    type Metric;
+    type Metric: Clone + Send + Sync + 'static;
 
     fn with(&self, labels: &[&str]) -> Self::Metric;
 }
@@ -80,17 +107,20 @@ macro_rules! families {
 
 families!(IntCounterVec of IntCounter, IntGaugeVec of IntGauge, HistogramVec of Histogram);
 
-impl<L: Labels, F: Family> Table<L, F> {
+impl<L: Labels, F: Family + Send + 'static> Table<L, F> {
     /// Those of `family` whose first labels are `fixed`. None is shown before it is used.
     pub(super) fn of_some(family: &F, fixed: &[&str]) -> Self {
-        let known = L::all().iter().map(|_| OnceLock::new()).collect();
+        let known = (0..L::count()).map(|_| OnceLock::new()).collect();
         let fixed = fixed.iter().map(|&text| text.to_owned()).collect();
         Self { family: family.clone(), fixed, known, labels: PhantomData }
     }
 
-    /// Shows these before they are used: a counter that was never touched is absent, and an alert on it blind.
-    pub(super) fn shown(self, shown: impl Fn(L) -> bool) -> Self {
-        L::all().into_iter().filter(|value| shown(*value)).for_each(|value| _ = self.of(value));
+    /// Shows these before they are used.
+    pub(super) fn shown(self, later: &Later, shown: impl Fn(L) -> bool + Send + 'static) -> Self {
+        let table = self.clone();
+        later.push(move || {
+            L::all().into_iter().filter(|value| shown(*value)).for_each(|value| _ = table.of(value))
+        });
         self
     }
 
@@ -115,7 +145,7 @@ impl<L, F: Family> std::fmt::Debug for Table<L, F> {
 
 impl Catalogue {
     pub(super) fn new() -> Self {
-        Self { registry: Registry::new(), described: Vec::new(), section: "" }
+        Self { registry: Registry::new(), later: Later::default(), described: Vec::new(), section: "" }
     }
 
     /// What is registered from here on belongs there.
@@ -149,12 +179,12 @@ impl Catalogue {
         help: &str,
     ) -> Counters<L> {
         let vec = self.counter_vec(name, closed::<L>(labels), help);
-        Table::of_some(&vec, &[]).shown(|_| true)
+        Table::of_some(&vec, &[]).shown(&self.later, |_| true)
     }
 
     pub(super) fn gauges<L: Labels>(&mut self, name: &str, labels: &[&'static str], help: &str) -> Gauges<L> {
         let vec = self.gauge_vec(name, closed::<L>(labels), help);
-        Table::of_some(&vec, &[]).shown(|_| true)
+        Table::of_some(&vec, &[]).shown(&self.later, |_| true)
     }
 
     /// None is shown before it is used.
@@ -245,17 +275,7 @@ impl Catalogue {
 
 /// The labels of a closed set, each with what it may say.
 pub(super) fn closed<L: Labels>(names: &[&'static str]) -> Vec<(&'static str, Values)> {
-    let all: Vec<_> = L::all().into_iter().map(Labels::texts).collect();
-    let column = |index: usize| {
-        let mut values = Vec::new();
-        for text in all.iter().map(|texts| texts[index]) {
-            if !values.contains(&text) {
-                values.push(text);
-            }
-        }
-        values
-    };
-    names.iter().enumerate().map(|(index, name)| (*name, Values::Closed(column(index)))).collect()
+    names.iter().copied().zip(L::columns().into_iter().map(Values::Closed)).collect()
 }
 
 /// The same behind labels of other kinds.

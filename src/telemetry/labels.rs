@@ -15,6 +15,14 @@ pub(super) trait Label: Copy + Send + Sync + 'static {
 pub(super) trait Labels: Copy + Send + Sync + 'static {
     fn all() -> Vec<Self>;
 
+    /// How many those are.
+    fn count() -> usize {
+        Self::columns().iter().map(Vec::len).product()
+    }
+
+    /// What each label may say.
+    fn columns() -> Vec<Vec<&'static str>>;
+
     /// Its place in [`Self::all`].
     fn index(self) -> usize;
 
@@ -24,6 +32,10 @@ pub(super) trait Labels: Copy + Send + Sync + 'static {
 impl<L: Label> Labels for L {
     fn all() -> Vec<Self> {
         L::ALL.to_vec()
+    }
+
+    fn columns() -> Vec<Vec<&'static str>> {
+        vec![texts::<L>()]
     }
 
     fn index(self) -> usize {
@@ -40,6 +52,10 @@ impl<A: Label, B: Label> Labels for (A, B) {
         A::ALL.iter().flat_map(|a| B::ALL.iter().map(|b| (*a, *b))).collect()
     }
 
+    fn columns() -> Vec<Vec<&'static str>> {
+        vec![texts::<A>(), texts::<B>()]
+    }
+
     fn index(self) -> usize {
         self.0.index() * B::ALL.len() + self.1.index()
     }
@@ -52,6 +68,10 @@ impl<A: Label, B: Label> Labels for (A, B) {
 impl<A: Label, B: Label, C: Label> Labels for (A, B, C) {
     fn all() -> Vec<Self> {
         <(A, B)>::all().into_iter().flat_map(|(a, b)| C::ALL.iter().map(move |c| (a, b, *c))).collect()
+    }
+
+    fn columns() -> Vec<Vec<&'static str>> {
+        vec![texts::<A>(), texts::<B>(), texts::<C>()]
     }
 
     fn index(self) -> usize {
@@ -69,6 +89,10 @@ impl<A: Label, B: Label, C: Label, D: Label> Labels for (A, B, C, D) {
         firsts.flat_map(|(a, b, c)| D::ALL.iter().map(move |d| (a, b, c, *d))).collect()
     }
 
+    fn columns() -> Vec<Vec<&'static str>> {
+        vec![texts::<A>(), texts::<B>(), texts::<C>(), texts::<D>()]
+    }
+
     fn index(self) -> usize {
         Labels::index((self.0, self.1, self.2)) * D::ALL.len() + self.3.index()
     }
@@ -76,6 +100,10 @@ impl<A: Label, B: Label, C: Label, D: Label> Labels for (A, B, C, D) {
     fn texts(self) -> Vec<&'static str> {
         vec![self.0.text(), self.1.text(), self.2.text(), self.3.text()]
     }
+}
+
+fn texts<L: Label>() -> Vec<&'static str> {
+    L::ALL.iter().map(|value| value.text()).collect()
 }
 
 macro_rules! labels {
@@ -142,7 +170,7 @@ mod tests {
         let places: Vec<_> = L::all().into_iter().map(Labels::index).collect();
         assert_eq!(places, (0..places.len()).collect::<Vec<_>>());
         let texts: BTreeSet<_> = L::all().into_iter().map(Labels::texts).collect();
-        assert_eq!(texts.len(), places.len(), "two values have one text");
+        assert_eq!((texts.len(), L::count()), (places.len(), places.len()), "two values have one text");
     }
 
     #[test]

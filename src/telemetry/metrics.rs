@@ -19,7 +19,7 @@ use prometheus::{Encoder as _, IntGauge, Registry, TextEncoder};
 pub use exchanges::Measured;
 pub use server::{Requested, ServerMetrics};
 
-use super::catalogue::{Catalogue, Described};
+use super::catalogue::{Catalogue, Described, Later};
 
 /// How many tools are told apart in a process, unless told otherwise (`metrics.tools_max`).
 const TOOLS_MAX: usize = 200;
@@ -50,6 +50,7 @@ pub struct Metrics {
 #[derive(Debug)]
 struct Inner {
     registry: Registry,
+    later: Later,
     node: node::Node,
     access: access::Access,
     sessions: sessions::Sessions,
@@ -89,6 +90,7 @@ impl Metrics {
             limits: limits::Limits::new(&mut catalogue),
             operations: operations::Operations::new(&mut catalogue),
             registry: catalogue.registry(),
+            later: catalogue.later.clone(),
         };
         (Self { inner: Arc::new(inner) }, catalogue.described)
     }
@@ -96,6 +98,7 @@ impl Metrics {
     /// The text format of Prometheus. What is read from its owner is as the last `Hub::measure` found it.
     #[must_use]
     pub fn render(&self) -> String {
+        self.inner.later.make();
         self.inner.access.refresh();
         self.inner.shared.refresh();
         let mut text = Vec::new();

@@ -45,7 +45,8 @@ impl Access {
             vec![("status", Values::Closed(STATUSES.to_vec()))],
             "HTTP requests refused, by status.",
         );
-        STATUSES.iter().for_each(|status| _ = refused.with_label_values(&[status]));
+        let all = refused.clone();
+        catalogue.later.push(move || STATUSES.iter().for_each(|status| _ = all.with_label_values(&[status])));
         let credentials = catalogue.counter_vec(
             "holdfast_auth_credentials_total",
             closed::<(Credential, AuthOutcome)>(&["credential", "outcome"]),
@@ -56,7 +57,9 @@ impl Access {
             handshakes_failed,
             refused,
             credentials: Table::of_some(&credentials, &[])
-                .shown(|(credential, verdict): (Credential, AuthOutcome)| credential.can_be(verdict)),
+                .shown(&catalogue.later, |(credential, verdict): (Credential, AuthOutcome)| {
+                    credential.can_be(verdict)
+                }),
             key_reads: catalogue.counters(
                 "holdfast_auth_key_reads_total",
                 &["outcome"],
@@ -69,7 +72,7 @@ impl Access {
                     "From asking an issuer about a token to its answer.",
                     ISSUER,
                 )
-                .shown(|_| true),
+                .shown(&catalogue.later, |_| true),
             audit_suppressed: catalogue.counter(
                 "holdfast_audit_suppressed_total",
                 "Refusals that the audit log counts instead of naming each, because there were so many.",

@@ -37,7 +37,7 @@ impl Exchanges {
         };
         Self {
             now,
-            ended: Table::of_some(&ended, &[]).shown(of_calls),
+            ended: Table::of_some(&ended, &[]).shown(&catalogue.later, of_calls),
             seconds: catalogue.histograms(
                 "holdfast_exchange_duration_seconds",
                 &["method", "client_era", "server_era"],

@@ -118,7 +118,7 @@ impl Metrics {
     /// What is counted under a server's name. `name` comes from the configuration: there are no more of them.
     #[must_use]
     pub fn server(&self, name: &ServerName) -> ServerMetrics {
-        let (name, of) = (name.as_str(), &self.inner.servers);
+        let (name, of, later) = (name.as_str(), &self.inner.servers, &self.inner.later);
         let can_be = |(transport, era, kind): (Transport, Era, StreamKind)| match (transport, era) {
             (Transport::HttpSse, Era::Legacy) => kind == StreamKind::HttpSse,
             (Transport::HttpSse, Era::Modern) => false,
@@ -128,14 +128,14 @@ impl Metrics {
         let inner = OfServer {
             metrics: self.clone(),
             name: name.to_owned(),
-            streams: Table::of_some(&self.inner.streams.open, &[name]).shown(can_be),
-            requests: Table::of_some(&of.requests, &[name]).shown(|_| true),
+            streams: Table::of_some(&self.inner.streams.open, &[name]).shown(later, can_be),
+            requests: Table::of_some(&of.requests, &[name]).shown(later, |_| true),
             request_seconds: of.request_seconds.with_label_values(&[name]),
             first_message_seconds: of.first_message_seconds.with_label_values(&[name]),
-            faults: Table::of_some(&of.faults, &[name]).shown(|_| true),
+            faults: Table::of_some(&of.faults, &[name]).shown(later, |_| true),
             calls: of.calls.with_label_values(&[name]),
-            opened: Table::of_some(&of.opened, &[name]).shown(|_| true),
-            closed: Table::of_some(&of.closed, &[name]).shown(|_| true),
+            opened: Table::of_some(&of.opened, &[name]).shown(later, |_| true),
+            closed: Table::of_some(&of.closed, &[name]).shown(later, |_| true),
             lost: of.lost.with_label_values(&[name]),
             lasted: of.lasted.with_label_values(&[name]),
             asked: self.inner.operations.of_server(name),

@@ -48,7 +48,7 @@ impl Shared {
                     "From asking the session store to its answer, or to giving up.",
                     STEP,
                 )
-                .shown(|_| true),
+                .shown(&catalogue.later, |_| true),
             bus: catalogue.counters(
                 "holdfast_bus_operations_total",
                 &["operation", "outcome"],
@@ -61,7 +61,7 @@ impl Shared {
                     "From asking the bus to its answer. A `relay` waits for another node's server, up to some seconds.",
                     STEP,
                 )
-                .shown(|_| true),
+                .shown(&catalogue.later, |_| true),
             received: catalogue.counters(
                 "holdfast_bus_received_total",
                 &["message"],

@@ -73,7 +73,8 @@ fn fences(catalogue: &mut Catalogue) -> Counters<(FenceStep, FenceOutcome)> {
         "Fences: given out, shown and found to be the newest, refused because there is a newer one or it is too \
          late for one.",
     );
-    Table::of_some(&fences, &[]).shown(|(step, outcome): (FenceStep, FenceOutcome)| step.can(outcome))
+    Table::of_some(&fences, &[])
+        .shown(&catalogue.later, |(step, outcome): (FenceStep, FenceOutcome)| step.can(outcome))
 }
 
 impl Metrics {

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use prometheus::{Histogram, HistogramVec, IntCounterVec};
 
 use super::super::buckets::REQUEST;
-use super::super::catalogue::{Catalogue, Counters, SERVER, Table, behind, tool};
+use super::super::catalogue::{Catalogue, Counters, Later, SERVER, Table, behind, tool};
 use super::super::labels::{ErrorType, ToolOutcome};
 use super::operations::{OfTool, Operations};
 
@@ -20,6 +20,7 @@ pub(super) struct Tools {
     calls: IntCounterVec,
     seconds: HistogramVec,
     places: AtomicUsize,
+    later: Later,
 }
 
 impl Tools {
@@ -40,6 +41,7 @@ impl Tools {
                 REQUEST,
             ),
             places: AtomicUsize::new(tools_max),
+            later: catalogue.later.clone(),
         }
     }
 }
@@ -55,7 +57,7 @@ pub(super) struct Tool {
 impl Tool {
     fn new(tools: &Tools, operations: &Operations, server: &str, name: &str) -> Self {
         Self {
-            calls: Table::of_some(&tools.calls, &[server, name]).shown(|_| true),
+            calls: Table::of_some(&tools.calls, &[server, name]).shown(&tools.later, |_| true),
             seconds: tools.seconds.with_label_values(&[server, name]),
             operations: operations.of_tool(server, name),
         }

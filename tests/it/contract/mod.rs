@@ -144,7 +144,8 @@ macro_rules! core_contract {
         $crate::contract::instantiate! { #[$test] $harness;
             sessions: one_owner_for_good, an_absent_session_is_none_and_a_gone_one_too,
                 client_facts_are_set_once, of_two_upstream_handles_the_first_wins,
-                of_many_handles_one_is_adopted_by_all, attributes_are_kept_as_they_came;
+                of_many_handles_one_is_adopted_by_all, attributes_are_kept_as_they_came,
+                sessions_are_counted_and_know_when_they_were_opened;
             ends: closing_answers_one_caller_with_what_was_bound, nothing_of_a_closed_session_is_left,
                 closed_only_if_abandoned;
             log: numbers_rise_and_name_their_predecessor, a_repeated_append_changes_nothing,

@@ -1,8 +1,10 @@
 //! Existence, ownership and attributes of sessions, and finding them.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use holdfast::domain::{ClientFacts, Principal, Session, SessionId, SessionPart, Transport, UpstreamHandle};
-use holdfast::ports::{CloseIf, Opened, Query, SessionStore, Updated};
+use holdfast::ports::{CloseIf, Lease, Opened, Query, SessionStore, Updated};
 
 use super::{Harness, bounds, node, opened, server};
 
@@ -76,6 +78,22 @@ pub(crate) async fn of_two_upstream_handles_the_first_wins(harness: &impl Harnes
     assert_eq!(loser.upstream, winner.upstream, "the loser adopts the winner's");
     let skipped = updated(&*store, &id, SessionPart::Upstream(handle(9, "u9"))).await;
     assert_eq!(skipped.upstream, winner.upstream, "generations rise by one");
+}
+
+pub(crate) async fn sessions_are_counted_and_know_when_they_were_opened(harness: &impl Harness) {
+    let store = harness.store(bounds()).await;
+    let lease = Lease { node: node("a"), lifetime: Duration::from_secs(60), facts: "{}".to_owned() };
+    let before = store.beat(&lease).await.unwrap().now_ms;
+    let ids = [opened(&*store).await, opened(&*store).await, opened(&*store).await];
+    let after = store.beat(&lease).await.unwrap().now_ms;
+    let opened_ms = store.load(&ids[0]).await.unwrap().unwrap().opened_ms.unwrap();
+    assert!((before..=after).contains(&opened_ms), "{opened_ms} is not between {before} and {after}");
+    assert!(store.reap(1).await.unwrap().is_empty());
+    assert_eq!(store.known_sessions(), 3);
+    let closed = store.close(&ids[0], &CloseIf::Always).await.unwrap().unwrap();
+    assert_eq!(closed.session.opened_ms, Some(opened_ms), "used or not");
+    store.reap(1).await.unwrap();
+    assert_eq!(store.known_sessions(), 2);
 }
 
 /// Attributes come back byte for byte, the absent and the empty ones too.
