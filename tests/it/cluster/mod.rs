@@ -3,6 +3,8 @@
 //! or without an end.
 
 mod backends;
+mod dashboards;
+mod everyday;
 mod failovers;
 mod http_sse;
 mod ledger;
