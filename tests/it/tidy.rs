@@ -180,8 +180,13 @@ fn files_say_what_they_are_for_and_stay_short() {
 }
 
 /// Documents that name the tests which show what they say.
-const EVIDENT: [&str; 5] =
-    ["docs/security.md", "docs/failure-modes.md", "docs/operating.md", "docs/testing.md", ".github/SECURITY.md"];
+const EVIDENT: [&str; 5] = [
+    "docs/security.md",
+    "docs/failure-modes.md",
+    "docs/operating.md",
+    "docs/testing.md",
+    ".github/SECURITY.md",
+];
 
 #[test]
 fn tests_that_documents_name_are_there() {
