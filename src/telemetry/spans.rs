@@ -77,7 +77,7 @@ pub fn http_answered(span: &Span, status: u16) {
     }
 }
 
-/// One operation of a client at this node, which is to be ended by [`operation_ended`]. Where the message itself
+/// One operation of a client at this node, whose end is told by [`operation_answered`] or [`operation_unanswered`]. Where the message itself
 /// names its parent, that is it, and the HTTP request around it is linked.
 #[must_use]
 pub fn operation(asked: &Asked<'_>, parent: Option<&TraceContext>) -> Span {
