@@ -10,6 +10,7 @@ mod cluster;
 mod contract;
 mod features;
 mod harness;
+mod kubernetes;
 mod model;
 mod peers;
 mod servers;
