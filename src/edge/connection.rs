@@ -3,7 +3,7 @@
 //! limit, and its detour doubles hyper's read buffer for as long as the connection lives.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,10 @@ pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a connection may still say once all tasks are told to end.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// How long an HTTP/1.1 connection is still open behind an answer that did not say that it is the last: a client
+/// that asks for the rest of its stream at once is already on its way. Shorter than a stream's `retry`.
+const LINGER: Duration = Duration::from_millis(400);
 
 /// What all connections of a listener share.
 #[derive(Debug)]
@@ -88,7 +92,20 @@ impl Protocols {
             Http::One(wire, clock) => {
                 let mut http1 = self.http1.clone();
                 let connection = http1.timer(clock.clone()).serve_connection(TokioIo::new(wire), service);
-                self.finish(Box::pin(watcher.watch(connection)), stopped, Some(clock)).await;
+                let (lifecycle, waits) = (&self.lifecycle, clock.clone());
+                let served = async move {
+                    let mut connection = pin!(connection);
+                    let told = async {
+                        lifecycle.reached(Phase::Draining).await;
+                        waits.idle(LINGER).await;
+                    };
+                    tokio::select! {
+                        served = &mut connection => return served,
+                        () = told => connection.as_mut().graceful_shutdown(),
+                    }
+                    connection.await
+                };
+                self.finish(Box::pin(served), stopped, Some(clock)).await;
             }
             Http::Two(wire) => {
                 let ListenerConfig { write_timeout, idle_timeout, .. } = self.config;
@@ -115,9 +132,9 @@ impl Protocols {
                     }
                 };
                 self.finish(Box::pin(served), stopped, None).await;
-                drop(watcher);
             }
         }
+        drop(watcher);
     }
 
     fn http2(&self, streams: Streams) -> http2::Builder<Streams> {

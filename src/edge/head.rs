@@ -12,27 +12,47 @@ use tokio::time::Instant;
 /// One connection's: the socket says when bytes come, and hyper waits by it for each head.
 #[derive(Debug, Clone)]
 pub(super) struct HeadClock {
-    /// When the first bytes came since hyper began to wait. Those that came with the request before
-    /// don't count until more do.
-    began: Arc<Mutex<Option<Instant>>>,
+    wait: Arc<Mutex<Wait>>,
     header_timeout: Duration,
+}
+
+/// For a head.
+#[derive(Debug, Default)]
+struct Wait {
+    /// When hyper began to, unless it is busy with a request.
+    since: Option<Instant>,
+    /// When the first bytes came since then. Those that came with the request before don't count until
+    /// more do.
+    began: Option<Instant>,
 }
 
 impl HeadClock {
     pub(super) fn new(header_timeout: Duration) -> Self {
-        Self { began: Arc::default(), header_timeout }
+        Self { wait: Arc::default(), header_timeout }
     }
 
     pub(super) fn heard(&self) {
-        self.began().get_or_insert_with(Instant::now);
+        self.wait().began.get_or_insert_with(Instant::now);
     }
 
     pub(super) fn is_in_head(&self) -> bool {
-        self.began().is_some()
+        self.wait().began.is_some()
     }
 
-    fn began(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.began.lock().expect("no panic while holding it")
+    /// Returns once no request has run or begun for so long.
+    pub(super) async fn idle(&self, least: Duration) {
+        while !self.is_idle_for(least) {
+            tokio::time::sleep(least / 4).await;
+        }
+    }
+
+    fn is_idle_for(&self, least: Duration) -> bool {
+        let wait = self.wait();
+        wait.began.is_none() && wait.since.is_some_and(|since| since.elapsed() >= least)
+    }
+
+    fn wait(&self) -> MutexGuard<'_, Wait> {
+        self.wait.lock().expect("no panic while holding it")
     }
 }
 
@@ -43,7 +63,7 @@ impl Timer for HeadClock {
     }
 
     fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn Sleep>> {
-        *self.began() = None;
+        *self.wait() = Wait { since: Some(Instant::now()), began: None };
         let sleep = Box::pin(tokio::time::sleep_until(deadline.into()));
         Box::pin(HeadSleep { clock: self.clone(), sleep, in_head: false })
     }
@@ -63,13 +83,19 @@ impl Future for HeadSleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let began = *self.clock.began();
+        let began = self.clock.wait().began;
         if let Some(began) = began.filter(|_| !self.in_head) {
             self.in_head = true;
             let deadline = began + self.clock.header_timeout;
             self.sleep.as_mut().reset(deadline);
         }
         self.sleep.as_mut().poll(context)
+    }
+}
+
+impl Drop for HeadSleep {
+    fn drop(&mut self) {
+        self.clock.wait().since = None;
     }
 }
 

@@ -31,8 +31,8 @@ def secret(variable):
 class Pod:
     """The gateway's pod in `folder`: what it mounts is there, with contents that fit."""
 
-    def __init__(self, found, folder):
-        self.found, self.folder = found, Path(folder)
+    def __init__(self, found, folder, name="hf-holdfast-5d4f8c7b96-x2x9q"):
+        self.found, self.folder, self.name = found, Path(folder), name
         self.spec = chart.workload(found)["spec"]["template"]["spec"]
         self.container = chart.container(self.spec)
         self.texts = {}
@@ -64,7 +64,7 @@ class Pod:
             if "secretKeyRef" in source:
                 value = self.made(source["secretKeyRef"]) or secret(name)
             elif "fieldRef" in source:
-                value = {"metadata.name": chart.workload(self.found)["metadata"]["name"] + "-5d4f8c7b96-x2x9q"}[source["fieldRef"]["fieldPath"]]
+                value = {"metadata.name": self.name}[source["fieldRef"]["fieldPath"]]
             else:
                 value = re.sub(r"\$\((\w+)\)", lambda found: variables[found[1]], each["value"])
             if value.startswith(MOUNTED):

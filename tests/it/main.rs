@@ -11,6 +11,7 @@ mod contract;
 mod deploy;
 mod features;
 mod harness;
+mod kubernetes;
 mod manual;
 mod model;
 mod peers;

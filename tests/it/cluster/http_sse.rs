@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use http::Response;
+use hyper::body::Incoming;
 use serde_json::{Value, json as value};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -61,10 +63,8 @@ impl OldWorker {
     }
 
     async fn open(&self) -> Option<(Session, Stream)> {
-        let client = Client::new(&self.base);
-        let Some(mut stream) =
-            client.try_sse(None).await.ok().filter(|response| response.status() == 200).map(Stream::new)
-        else {
+        let client = self.load.client(&self.base);
+        let Some(mut stream) = self.get(&client, None).await.ok().map(Stream::new) else {
             tokio::time::sleep(Duration::from_millis(200)).await;
             return None;
         };
@@ -73,6 +73,24 @@ impl OldWorker {
         let endpoint = if first.is_empty() { stream.any().await?.data? } else { first };
         let endpoint = String::from_utf8(endpoint.to_vec()).unwrap();
         Some((Session { client, endpoint, waiting: Mutex::default() }, stream))
+    }
+
+    /// Or the status with which it was refused, if there was one.
+    async fn get(&self, client: &Client, position: Option<&str>) -> Result<Response<Incoming>, Option<u16>> {
+        match client.try_sse(position).await {
+            Ok(response) if response.status() == 200 => Ok(response),
+            Ok(response) => {
+                let status = response.status().as_u16();
+                if status != 404 {
+                    self.ledger.refused.lock().unwrap().push(status);
+                }
+                Err(Some(status))
+            }
+            Err(error) => {
+                self.ledger.unanswered.lock().unwrap().push(format!("old {}: {error:?}", self.number));
+                Err(None)
+            }
+        }
     }
 
     /// Reads the stream, and comes back for the rest when it breaks, until the session is gone.
@@ -86,10 +104,9 @@ impl OldWorker {
             let broken = Instant::now();
             let position = stream.position.clone();
             stream = loop {
-                match session.client.try_sse(position.as_deref()).await {
-                    Ok(response) if response.status() == 200 => break Stream::new(response),
-                    Ok(response) if response.status() == 404 => return,
-                    Ok(response) => self.ledger.refused.lock().unwrap().push(response.status().as_u16()),
+                match self.get(&session.client, position.as_deref()).await {
+                    Ok(response) => break Stream::new(response),
+                    Err(Some(404)) => return,
                     Err(_) => {}
                 }
                 tokio::time::sleep(Duration::from_millis(50 + fastrand::u64(..50))).await;
@@ -176,7 +193,7 @@ impl OldWorker {
                 }
             },
             Err(error) => {
-                self.ledger.broken.lock().unwrap().push(format!("old {}: {error}", self.number));
+                self.ledger.broken.lock().unwrap().push(format!("old {}: {error:?}", self.number));
                 100
             }
         };

@@ -18,6 +18,8 @@ pub(crate) struct Ledger {
     pub errors: Mutex<Vec<String>>,
     /// Requests that got no answer: the connection broke before one.
     pub broken: Mutex<Vec<String>>,
+    /// The same of GETs for streams, which are harmless to repeat.
+    pub unanswered: Mutex<Vec<String>>,
     /// Requests that were refused with this status.
     pub refused: Mutex<Vec<u16>>,
     pub events: AtomicUsize,

@@ -26,6 +26,16 @@ pub(crate) struct Load {
     pub pause: Duration,
     /// A client whose session is gone opens another; otherwise none may ever be gone.
     pub sessions_end: bool,
+    /// What all clients log in with.
+    pub token: Option<&'static str>,
+}
+
+impl Load {
+    pub(super) fn client(&self, base: &str) -> Client {
+        let mut client = Client::new(base);
+        client.token = self.token.map(str::to_owned);
+        client
+    }
 }
 
 /// Clients at work, until they are stopped.
@@ -53,7 +63,7 @@ impl Working {
             working.calls.spawn(worker.work(working.stop.clone()));
         }
         let clients = futures::future::join_all((old..load.clients).map(|_| async {
-            let mut client = Client::new(base);
+            let mut client = load.client(base);
             client.initialize(VERSION).await;
             client
         }));
@@ -133,7 +143,7 @@ impl Worker {
             return;
         }
         self.ledger.gone.fetch_add(1, Ordering::Relaxed);
-        let mut anew = Client::new(&client.base);
+        let mut anew = self.load.client(&client.base);
         while !anew.try_initialize(VERSION).await {
             anew.session = None;
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -156,7 +166,9 @@ impl Worker {
                     }
                     status => self.ledger.refused.lock().unwrap().push(status),
                 },
-                Err(_) => {}
+                Err(error) => {
+                    self.ledger.unanswered.lock().unwrap().push(format!("client {}: {error:?}", self.number));
+                }
             }
             tokio::time::sleep(Duration::from_millis(50 + fastrand::u64(..50))).await;
         }
@@ -213,7 +225,7 @@ impl Worker {
         let response = match client.try_post(&call(id, &token, load)).await {
             Ok(response) => response,
             Err(error) => {
-                self.ledger.broken.lock().unwrap().push(format!("{token}: {error}"));
+                self.ledger.broken.lock().unwrap().push(format!("{token}: {error:?}"));
                 return tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };

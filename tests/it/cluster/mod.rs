@@ -7,6 +7,7 @@ mod dashboards;
 mod everyday;
 mod failovers;
 mod http_sse;
+mod kubelet;
 mod ledger;
 mod links;
 mod load;
@@ -43,6 +44,7 @@ fn load() -> Load {
         steps: 3,
         pause: Duration::from_millis(1000),
         sessions_end: false,
+        token: None,
     }
 }
 
@@ -112,7 +114,7 @@ fn report(what: &str, ledger: &Ledger, server: &LedgerServer) {
     resumed.sort();
     let took = ledger.took();
     println!(
-        "{what}: {} calls at the server, {} results ({} in JSON), {} errors, calls took {:.1?} (median) to {:.1?}, silence up to {:.1?}, {} events, {} unasked; {} resumes, median {:?}, worst {:?}; {} broken before an answer, refused {:?}, losses told {}, sessions gone {}",
+        "{what}: {} calls at the server, {} results ({} in JSON), {} errors, calls took {:.1?} (median) to {:.1?}, silence up to {:.1?}, {} events, {} unasked; {} resumes, median {:?}, worst {:?}; {} broken before an answer, {} GETs unanswered, refused {:?}, losses told {}, sessions gone {}",
         server.calls(),
         ledger.results.load(Ordering::Relaxed),
         ledger.in_json.load(Ordering::Relaxed),
@@ -126,6 +128,7 @@ fn report(what: &str, ledger: &Ledger, server: &LedgerServer) {
         resumed.get(resumed.len() / 2).copied().unwrap_or_default(),
         resumed.last().copied().unwrap_or_default(),
         ledger.broken.lock().unwrap().len(),
+        ledger.unanswered.lock().unwrap().len(),
         tally(&ledger.refused.lock().unwrap()),
         ledger.losses_told.load(Ordering::Relaxed),
         ledger.gone.load(Ordering::Relaxed),
@@ -143,6 +146,14 @@ fn tally(refused: &[u16]) -> BTreeMap<u16, usize> {
         *tally.entry(*status).or_default() += 1;
     }
     tally
+}
+
+/// No request was without its answer, or with another than it would have had anyway.
+fn assert_nothing_failed(ledger: &Ledger) {
+    assert_no_errors(ledger);
+    let failed = (ledger.broken.lock().unwrap(), ledger.refused.lock().unwrap());
+    assert!(failed.0.is_empty() && failed.1.is_empty(), "{failed:?}");
+    assert_eq!(ledger.losses_told.load(Ordering::Relaxed), 0);
 }
 
 /// Every result arrived.

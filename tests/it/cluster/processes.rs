@@ -1,9 +1,8 @@
 //! Nodes that die, freeze, and are restarted one after the other.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Busy, assert_honest_errors, load, report, settings};
+use super::{Busy, assert_honest_errors, assert_nothing_failed, load, report, settings};
 use crate::servers::{NODES, Setup};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -38,10 +37,7 @@ async fn p6_a_rolling_restart_is_not_an_outage() {
     restart_all(&mut busy).await;
     let (ledger, server) = busy.finish().await;
     report("rolling restart", &ledger, &server);
-    let failed =
-        (ledger.errors.lock().unwrap(), ledger.broken.lock().unwrap(), ledger.refused.lock().unwrap());
-    assert!(failed.0.is_empty() && failed.1.is_empty() && failed.2.is_empty(), "{failed:?}");
-    assert_eq!(ledger.losses_told.load(Ordering::Relaxed), 0);
+    assert_nothing_failed(&ledger);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

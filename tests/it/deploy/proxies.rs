@@ -236,7 +236,7 @@ async fn nodes_come_and_go(kind: Kind) {
     sleep(NOTICED).await;
     // nginx doesn't look, and sends it requests as long as it takes them: some meet its end.
     assert_eq!(meets_a_leaving_node(&scene.cluster).await, kind == Kind::Nginx, "{kind:?}");
-    let ended = tokio::task::block_in_place(|| scene.cluster.process(0).ended(Duration::from_secs(20)));
+    let ended = tokio::task::block_in_place(|| scene.cluster.process(0).end(Duration::from_secs(20)));
     assert_eq!(ended, Some(0));
     let left = format!("{kind:?}: a node left");
     match kind {

@@ -41,6 +41,29 @@ async fn a_kept_connection_may_be_idle_for_longer_than_a_head_may_take() {
     assert!(took > Duration::from_millis(1500) && took < Duration::from_secs(4), "idle: {took:?}");
 }
 
+/// The stream's head could not say yet that its connection ends with it: who asks for the rest at once, on the same
+/// connection, is not cut off.
+#[tokio::test]
+async fn p6_a_connection_outlives_the_stream_that_a_leaving_node_ends() {
+    let (_upstream, gateway) = plain(&[]).await;
+    let mut client = gateway.client();
+    client.initialize("2025-11-25").await;
+    let (session, version) = (client.session.unwrap(), client.version.unwrap());
+    let headers =
+        [("accept", "text/event-stream"), ("mcp-session-id", &*session), ("mcp-protocol-version", &*version)];
+    let mut socket = Socket::request(&gateway.url, "GET", "/mcp", &headers, "").await;
+    socket.read_until(|read| read.ends_with(b"\n\n\r\n")).await;
+    let again = async {
+        socket.hear_all().await;
+        sleep(Duration::from_millis(30)).await;
+        socket.write(HEALTH).await.expect("it is still open");
+        socket.read_to_end().await
+    };
+    let (_, text) = futures::join!(gateway.stop(), again);
+    let (_, answer) = text.split_once("\r\n0\r\n\r\n").unwrap();
+    assert!(answer.contains("connection: close") && answer.contains(r#""status":"draining""#), "{text}");
+}
+
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_their_order() {
     let (_upstream, gateway) = plain(&[]).await;

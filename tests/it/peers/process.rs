@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -77,19 +77,24 @@ impl Process {
     /// Asks it to end, and waits: its exit code. One that takes longer than `limit` has failed.
     pub(crate) fn terminate(&mut self, limit: Duration) -> Option<i32> {
         self.signal("-TERM");
-        self.ended(limit)
+        self.end(limit)
     }
 
     /// Waits for its end: its exit code.
-    pub(crate) fn ended(&mut self, limit: Duration) -> Option<i32> {
+    pub(crate) fn end(&mut self, limit: Duration) -> Option<i32> {
         let until = tokio::time::Instant::now() + limit;
         while tokio::time::Instant::now() < until {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.ended() {
                 return status.code();
             }
             thread::sleep(Duration::from_millis(20));
         }
         panic!("it did not end within {limit:?}");
+    }
+
+    /// How it ended, once it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Prints what it says from now on, each line after `name`.
@@ -239,7 +244,7 @@ pub(crate) fn tool(path: &str) -> PathBuf {
 }
 
 /// Where cargo puts binaries; tests and examples lie one folder below.
-fn built() -> PathBuf {
+pub(crate) fn built() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     own.parent().unwrap().parent().unwrap().to_owned()
 }
