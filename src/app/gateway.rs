@@ -257,7 +257,15 @@ impl Gateway {
         self.lifecycle.advance(Phase::Draining);
         let began = Instant::now();
         // Again and again: a stream that answers something now may answer nothing a moment later.
-        while !self.hub.is_quiet() && Instant::now() < deadline {
+        // And for as long as connections linger, somebody may still ask on one.
+        let calm = if self.hub.is_shared() { edge::LINGER + POLL } else { Duration::ZERO };
+        let mut quiet_since = None;
+        while Instant::now() < deadline {
+            if !self.hub.is_quiet() {
+                quiet_since = None;
+            } else if quiet_since.get_or_insert_with(Instant::now).elapsed() >= calm {
+                break;
+            }
             let share =
                 began.elapsed().as_secs_f64() / self.drain.handover.as_secs_f64().max(f64::MIN_POSITIVE);
             self.hub.drain_streams(if self.hub.is_shared() { share } else { 1.0 });

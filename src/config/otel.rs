@@ -18,6 +18,17 @@ const SAMPLERS: [&str; 6] = [
     "parentbased_traceidratio",
 ];
 
+/// Times in milliseconds, and sizes of queues.
+const NUMBERS: [&str; 7] = [
+    "OTEL_BSP_SCHEDULE_DELAY",
+    "OTEL_BSP_EXPORT_TIMEOUT",
+    "OTEL_BSP_MAX_QUEUE_SIZE",
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    "OTEL_SPAN_LINK_COUNT_LIMIT",
+];
+
 /// In milliseconds, as the specification has it.
 const TIMEOUT: u64 = 10_000;
 
@@ -63,13 +74,24 @@ pub(super) fn traces(variables: &[(OsString, OsString)]) -> (Option<OtlpConfig>,
             }
         },
     };
-    let timeout = match of_traces("TIMEOUT", given) {
-        None => TIMEOUT,
-        Some((name, value)) => value.parse().unwrap_or_else(|_| {
-            fault(&name, &value, "milliseconds");
+    let timeout = of_traces("TIMEOUT", given).map_or(TIMEOUT, |(name, value)| {
+        let read = value.parse().ok().filter(|milliseconds| *milliseconds > 0);
+        read.unwrap_or_else(|| {
+            fault(&name, &value, "milliseconds, 1 or more");
             TIMEOUT
-        }),
-    };
+        })
+    });
+    if let Some((name, value)) = of_traces("COMPRESSION", given)
+        && value != "gzip"
+    {
+        fault(&name, &value, "gzip");
+    }
+    for name in NUMBERS {
+        let Some(value) = given(name) else { continue };
+        if !value.parse().is_ok_and(|number: u32| (1..=1_000_000).contains(&number)) {
+            fault(name, &value, "1 to 1000000");
+        }
+    }
     let sampler = given("OTEL_TRACES_SAMPLER");
     if let Some(other) = sampler.as_deref().filter(|sampler| !SAMPLERS.contains(sampler)) {
         fault("OTEL_TRACES_SAMPLER", other, &SAMPLERS.join(", "));
@@ -130,9 +152,11 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "5s"),
             ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
             ("OTEL_TRACES_SAMPLER_ARG", "10%"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "0"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
         ]);
         let named = |name: &str| faults.iter().any(|fault| fault.starts_with(name));
-        assert_eq!(faults.len(), 4, "{faults:?}");
+        assert_eq!(faults.len(), 6, "{faults:?}");
         assert!(named("OTEL_EXPORTER_OTLP_ENDPOINT: `collector:4318`"), "{faults:?}");
         assert!(named("OTEL_EXPORTER_OTLP_PROTOCOL: `http/json`") && named("OTEL_TRACES_SAMPLER_ARG"));
         let (_, faults) = read(&[("OTEL_TRACES_EXPORTER", "zipkin"), ("OTEL_TRACES_SAMPLER", "xray")]);

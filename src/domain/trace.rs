@@ -5,6 +5,9 @@ use std::sync::Arc;
 /// The longest `tracestate` that is carried; the recommendation asks for 512 bytes at least.
 const STATE_BYTES_MAX: usize = 1024;
 
+/// The longest `traceparent` that is looked at; version 00 has 55 bytes, and later ones may have more.
+const PARENT_BYTES_MAX: usize = 256;
+
 /// A span of somebody's, in which what is done here has its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
@@ -20,6 +23,9 @@ impl TraceContext {
         let is_header =
             |state: &&str| (1..=STATE_BYTES_MAX).contains(&state.len()) && state.bytes().all(is_visible);
         let state = state.filter(is_header);
+        if parent.len() > PARENT_BYTES_MAX {
+            return None;
+        }
         let fields: Vec<_> = parent.split('-').collect();
         let [version, trace, span, flags, more @ ..] = &*fields else { return None };
         let hex = |text: &str, length| {
@@ -76,6 +82,7 @@ mod tests {
         check(&format!("00-{TRACE}-{}-01", "0".repeat(16)), None);
         check(&format!("00-{TRACE}-{SPAN}"), None);
         check("", None);
+        check(&"-".repeat(300), None);
     }
 
     #[test]

@@ -38,7 +38,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// How long an HTTP/1.1 connection is still open behind an answer that did not say that it is the last: a client
 /// that asks for the rest of its stream at once is already on its way. Shorter than a stream's `retry`.
-const LINGER: Duration = Duration::from_millis(400);
+pub const LINGER: Duration = Duration::from_millis(400);
 
 /// What all connections of a listener share.
 #[derive(Debug)]

@@ -7,13 +7,21 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::rt::{Sleep, Timer};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// One connection's: the socket says when bytes come, and hyper waits by it for each head.
 #[derive(Debug, Clone)]
 pub(super) struct HeadClock {
-    wait: Arc<Mutex<Wait>>,
+    shared: Arc<Shared>,
     header_timeout: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    wait: Mutex<Wait>,
+    /// hyper waits anew.
+    again: Notify,
 }
 
 /// For a head.
@@ -28,7 +36,7 @@ struct Wait {
 
 impl HeadClock {
     pub(super) fn new(header_timeout: Duration) -> Self {
-        Self { wait: Arc::default(), header_timeout }
+        Self { shared: Arc::default(), header_timeout }
     }
 
     pub(super) fn heard(&self) {
@@ -41,18 +49,22 @@ impl HeadClock {
 
     /// Returns once no request has run or begun for so long.
     pub(super) async fn idle(&self, least: Duration) {
-        while !self.is_idle_for(least) {
-            tokio::time::sleep(least / 4).await;
+        loop {
+            match self.idle_since() {
+                Some(since) if since.elapsed() >= least => return,
+                Some(since) => tokio::time::sleep_until(since + least).await,
+                None => self.shared.again.notified().await,
+            }
         }
     }
 
-    fn is_idle_for(&self, least: Duration) -> bool {
+    fn idle_since(&self) -> Option<Instant> {
         let wait = self.wait();
-        wait.began.is_none() && wait.since.is_some_and(|since| since.elapsed() >= least)
+        wait.since.filter(|_| wait.began.is_none())
     }
 
     fn wait(&self) -> MutexGuard<'_, Wait> {
-        self.wait.lock().expect("no panic while holding it")
+        self.shared.wait.lock().expect("no panic while holding it")
     }
 }
 
@@ -64,6 +76,7 @@ impl Timer for HeadClock {
 
     fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn Sleep>> {
         *self.wait() = Wait { since: Some(Instant::now()), began: None };
+        self.shared.again.notify_one();
         let sleep = Box::pin(tokio::time::sleep_until(deadline.into()));
         Box::pin(HeadSleep { clock: self.clone(), sleep, in_head: false })
     }

@@ -36,6 +36,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 
 pub use admin::Operating;
+pub use connection::LINGER;
 pub use listener::{ListenerConfig, serve};
 pub use origin::{Hosts, Origins, Policy};
 pub use proxies::{ForwardedHeader, Proxies};
@@ -96,9 +97,10 @@ pub fn client_routes(hub: Hub, lifecycle: Lifecycle, config: Config) -> Router {
             .route(&format!("{base}/message/"), post(http_sse::post));
     }
     let routes = routes.route_layer(from_fn_with_state(edge.clone(), limits::admit));
-    let routes = routes.route_layer(from_fn_with_state(edge.clone(), authenticate::authenticate));
-    // Of a route that is known: its name is the span's.
+    // Of a route that is known, whose name is the span's; and of somebody who is: nobody else fills the collector, or
+    // decides what is sampled.
     let routes = routes.route_layer(from_fn(trace::trace));
+    let routes = routes.route_layer(from_fn_with_state(edge.clone(), authenticate::authenticate));
     let mut routes = routes
         .route("/health", get(health::health))
         .route(metadata::WELL_KNOWN, get(metadata::gateway))

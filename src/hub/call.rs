@@ -297,6 +297,7 @@ impl Call {
     /// The rest of the call is the rest of its result.
     fn passage(&mut self, long: Long) -> Passage {
         self.progress = Progress::Done;
+        let operation = std::mem::replace(&mut self.operation, Operation::none());
         let limits = Limits {
             hub: self.hub.clone(),
             told: self.told(),
@@ -306,7 +307,7 @@ impl Call {
             cancelled: self.cancelled,
             ended: self.ended.clone(),
         };
-        Passage { long, limits, measured: self.measured.take(), place: self.place.take() }
+        Passage { long, limits, measured: self.measured.take(), operation, place: self.place.take() }
     }
 
     /// It stands in the shared state, and its upstream can resume the answer.
@@ -372,7 +373,7 @@ impl Call {
     }
 
     fn end(&mut self, end: ExchangeEnd) {
-        self.operation.unanswered(end);
+        self.operation.ended(end);
         self.over_with(|measured| measured.ended(end));
     }
 

@@ -53,7 +53,8 @@ impl Hub {
             return Err(self.too_large("initialize and its answer are", bytes_max));
         }
         let measured = server.metrics.call(Eras::LEGACY, Method::Initialize, None, ExchangeEnd::Abandoned);
-        let (operation, Outgoing { headers, .. }) = Self::operation(server, None, request, &caller.headers);
+        let (mut operation, Outgoing { headers, .. }) =
+            Self::operation(server, None, request, &caller.headers);
         let opening = upstream.open(raw.clone(), 1, &headers).instrument(operation.upstream.clone());
         let opened = tokio::time::timeout(server.requests.timeout, opening).await;
         let opened = match opened.unwrap_or_else(|_| Err(server.upstream.late())) {
@@ -62,7 +63,7 @@ impl Hub {
                 server.metrics.session_opened(Outcome::Error);
                 server.failed(&error);
                 measured.ended(ExchangeEnd::UpstreamFailed);
-                operation.unanswered(ExchangeEnd::UpstreamFailed);
+                operation.ended(ExchangeEnd::UpstreamFailed);
                 let error = self.other_era(upstream, &asked.protocol_version, error).await;
                 return own_refusal(error, request);
             }

@@ -51,12 +51,12 @@ impl Server {
         message: &Message,
         failed: Option<&upstream::Error>,
         since: Instant,
-        operation: &Operation,
+        operation: &mut Operation,
     ) {
         if let Some(error) = failed {
             self.failed(error);
-            operation.unanswered(ExchangeEnd::UpstreamFailed);
         }
+        operation.ended(if failed.is_some() { ExchangeEnd::UpstreamFailed } else { ExchangeEnd::Answered });
         if let Some(method) = message.method() {
             let outcome = if failed.is_some() { Outcome::Error } else { Outcome::Ok };
             self.metrics.notified(Method::of(method), outcome, since.elapsed());

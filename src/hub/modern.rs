@@ -58,11 +58,11 @@ impl Hub {
             Kind::Request { .. } => {}
             Kind::Notification { .. } | Kind::Response { .. } => {
                 let since = Instant::now();
-                let (operation, Outgoing { raw, headers }) =
+                let (mut operation, Outgoing { raw, headers }) =
                     Self::operation(server, None, message, &caller.headers);
                 let told = server.upstream.notify(None, raw, &headers);
                 let told = told.instrument(operation.upstream.clone()).await;
-                server.notified(message, told.as_ref().err(), since, &operation);
+                server.notified(message, told.as_ref().err(), since, &mut operation);
                 told?;
                 return Ok(Reply::Accepted);
             }

@@ -18,6 +18,7 @@ use super::deadline::{cancelled, reached};
 use super::live::Running;
 use super::step::Final;
 use super::stopping::{SESSION_ENDED, SHUTTING_DOWN, TOO_LATE, Told};
+use super::traced::Operation;
 use super::{Error, Hub};
 use crate::domain::Limit;
 use crate::limits::Place;
@@ -30,6 +31,7 @@ pub(super) struct Passage {
     pub long: Long,
     pub limits: Limits,
     pub measured: Option<Measured>,
+    pub operation: Operation,
     pub place: Option<Place>,
 }
 
@@ -143,6 +145,7 @@ impl Passage {
     }
 
     fn ended(&mut self, end: ExchangeEnd) {
+        self.operation.ended(end);
         if let Some(measured) = self.measured.take() {
             measured.ended(end);
         }

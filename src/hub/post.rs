@@ -206,12 +206,12 @@ impl Hub {
             }
         }
         let since = Instant::now();
-        let (operation, Outgoing { raw, headers }) =
+        let (mut operation, Outgoing { raw, headers }) =
             Self::operation(server, Some(live), message, &caller.headers);
         let told = self.notify_in_session(server, live, raw, &headers);
         let told = told.instrument(operation.upstream.clone()).await;
         let failed = told.as_ref().err().and_then(Error::of_upstream);
-        server.notified(message, failed, since, &operation);
+        server.notified(message, failed, since, &mut operation);
         match told {
             // Late or unknown to the upstream: dropped there, counted here (P4).
             Err(Error::Upstream(crate::upstream::Error::Refused { status, .. }))

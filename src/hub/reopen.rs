@@ -87,10 +87,8 @@ impl Hub {
             return Ok(handle);
         }
         tracing::warn!(session = %live.id, upstream = server.upstream.name(), "the upstream lost a session; opening another");
-        server.metrics.session_lost();
-        self.note_upstream_end(server, &session, lost);
         let since = Instant::now();
-        let client = session.client.ok_or_else(not_initialized)?;
+        let client = session.client.clone().ok_or_else(not_initialized)?;
         let opening = upstream.reopen(client.initialize.into(), lost.generation + 1);
         let opened = tokio::time::timeout(server.requests.timeout, opening).await;
         let opened = opened.unwrap_or_else(|_| Err(server.upstream.late()));
@@ -109,11 +107,13 @@ impl Hub {
         upstream.restore(&handle, session.log_level.as_deref(), &session.subscriptions).await;
         let updated = self.store().update(&live.id, SessionPart::Upstream(handle.clone())).await;
         match updated {
-            Ok(Updated::Now(session)) => {
-                let settled = session.upstream.clone().unwrap_or_else(|| handle.clone());
-                live.set_session(*session);
+            Ok(Updated::Now(now)) => {
+                let settled = now.upstream.clone().unwrap_or_else(|| handle.clone());
+                live.set_session(*now);
                 if settled == handle {
                     unkept.keep();
+                    server.metrics.session_lost();
+                    self.note_upstream_end(server, &session, lost);
                     self.tell_of_move(server, live, lost).await;
                 }
                 Ok(settled)

@@ -37,11 +37,11 @@ impl Hub {
             Kind::Request { .. } => {}
             Kind::Notification { .. } | Kind::Response { .. } => {
                 let (alone, since) = (without_session(version), Instant::now());
-                let (operation, Outgoing { raw, headers }) =
+                let (mut operation, Outgoing { raw, headers }) =
                     Self::operation(server, None, message, &caller.headers);
                 let told = server.upstream.notify(Some(&alone), raw, &headers);
                 let told = told.instrument(operation.upstream.clone()).await;
-                server.notified(message, told.as_ref().err(), since, &operation);
+                server.notified(message, told.as_ref().err(), since, &mut operation);
                 return match told {
                     Ok(()) => Ok(Reply::Accepted),
                     // It wants a session, and this message none of its own: there is nothing to hear it.

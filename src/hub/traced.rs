@@ -13,12 +13,13 @@ use crate::protocol::jsonrpc::{Id, Message};
 use crate::protocol::{legacy, trace};
 use crate::telemetry::{self, Asked, ExchangeEnd, Said};
 
-/// One operation. It ends when this is dropped.
-#[derive(Debug, Clone)]
+/// One operation. It ends when this is dropped; one that was not told how it ended, ended as its client left.
+#[derive(Debug)]
 pub(super) struct Operation {
     pub span: Span,
     /// At the server.
     pub upstream: Span,
+    told: bool,
 }
 
 /// What goes up: the message and its headers, which name [`Operation::upstream`] as their parent.
@@ -66,24 +67,38 @@ impl Hub {
         {
             outgoing.raw = raw;
         }
-        (Operation { span, upstream }, outgoing)
+        (Operation { span, upstream, told: false }, outgoing)
     }
 }
 
 impl Operation {
     /// What nobody looks at, or what has no beginning here.
     pub(super) fn none() -> Self {
-        Self { span: Span::none(), upstream: Span::none() }
+        Self { span: Span::none(), upstream: Span::none(), told: true }
     }
 
     /// Its answer came, and says this.
-    pub(super) fn answered(&self, said: Said) {
+    pub(super) fn answered(&mut self, said: Said) {
+        self.told = true;
         [&self.upstream, &self.span].into_iter().for_each(|span| telemetry::operation_answered(span, said));
     }
 
-    /// It has none.
-    pub(super) fn unanswered(&self, end: ExchangeEnd) {
-        [&self.upstream, &self.span].into_iter().for_each(|span| telemetry::operation_unanswered(span, end));
+    /// It has none; or it is a notification, and none is due.
+    pub(super) fn ended(&mut self, end: ExchangeEnd) {
+        self.told = true;
+        if end != ExchangeEnd::Answered {
+            [&self.upstream, &self.span]
+                .into_iter()
+                .for_each(|span| telemetry::operation_unanswered(span, end));
+        }
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        if !self.told {
+            self.ended(ExchangeEnd::ClientGone);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The spans that a trace is made of, with the names of OpenTelemetry's semantic conventions for MCP, HTTP and
 //! databases. Without an exporter there are none, and they cost a look at a flag.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use opentelemetry::trace::{
@@ -16,6 +17,9 @@ use crate::ports::Envelope;
 
 /// Of every span; it keeps them out of the log.
 pub(super) const TARGET: &str = "holdfast::trace";
+
+/// What clients say is cut to this many bytes: spans wait in memory for their export.
+const TEXT_BYTES_MAX: usize = 256;
 
 /// Which side of an exchange a span is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,13 +55,15 @@ pub fn is_traced() -> bool {
 /// A request of a client, as HTTP has it: from its head to that of its response.
 #[must_use]
 pub fn http_request(method: &str, route: Option<&str>, path: &str, parent: Option<&TraceContext>) -> Span {
-    let span = open(Side::Server, || match route {
+    let method =
+        if ["GET", "POST", "DELETE", "HEAD", "OPTIONS"].contains(&method) { method } else { "_OTHER" };
+    let span = open(Side::Server, Within::Nothing, || match route {
         Some(route) => format!("{method} {route}"),
         None => method.to_owned(),
     });
     if !span.is_disabled() {
         span.set_attribute("http.request.method", method.to_owned());
-        span.set_attribute("url.path", path.to_owned());
+        span.set_attribute("url.path", short(path).into_owned());
         if let Some(route) = route {
             span.set_attribute("http.route", route.to_owned());
         }
@@ -77,14 +83,20 @@ pub fn http_answered(span: &Span, status: u16) {
     }
 }
 
-/// One operation of a client at this node, whose end is told by [`operation_answered`] or [`operation_unanswered`]. Where the message itself
-/// names its parent, that is it, and the HTTP request around it is linked.
+/// One operation of a client at this node, whose end is told by [`operation_answered`] or [`operation_unanswered`]. Where
+/// the message itself names its parent, that is it, and the HTTP request around it is linked. It keeps nothing of that
+/// request, which may be over, and exported, long before it.
 #[must_use]
 pub fn operation(asked: &Asked<'_>, parent: Option<&TraceContext>) -> Span {
-    let span = operation_on(Side::Server, asked);
-    if let Some(parent) = parent.filter(|_| !span.is_disabled()) {
-        link(&span, Some(&Span::current().context().span().span_context().clone()));
-        adopt(&span, Some(parent));
+    let span = operation_on(Side::Server, Within::Nothing, asked);
+    if !span.is_disabled() {
+        match parent {
+            Some(parent) => {
+                link(&span, reader().as_ref());
+                adopt(&span, Some(parent));
+            }
+            None => adopt(&span, context_of(&Span::current()).as_ref()),
+        }
     }
     span
 }
@@ -92,35 +104,46 @@ pub fn operation(asked: &Asked<'_>, parent: Option<&TraceContext>) -> Span {
 /// The same operation at the server that it is passed to.
 #[must_use]
 pub fn upstream_operation(of: &Span, asked: &Asked<'_>) -> Span {
-    of.in_scope(|| operation_on(Side::Client, asked))
+    operation_on(Side::Client, Within::Span(of), asked)
 }
 
-fn operation_on(side: Side, asked: &Asked<'_>) -> Span {
-    let span = open(side, || match asked.name {
-        Some(name) => format!("{} {name}", asked.method),
-        None => asked.method.to_owned(),
+fn operation_on(side: Side, within: Within<'_>, asked: &Asked<'_>) -> Span {
+    let method = short(asked.method);
+    let span = open(side, within, || match asked.name {
+        Some(name) => format!("{method} {}", short(name)),
+        None => method.clone().into_owned(),
     });
     if span.is_disabled() {
         return span;
     }
-    span.set_attribute("mcp.method.name", asked.method.to_owned());
+    span.set_attribute("mcp.method.name", method.into_owned());
     span.set_attribute("holdfast.server", asked.server.as_str().to_owned());
     span.set_attribute("network.transport", "tcp");
     let is_tool = asked.method == "tools/call";
     let name = if is_tool { "gen_ai.tool.name" } else { "gen_ai.prompt.name" };
+    // What follows may be a credential.
+    let resource = asked.resource.map(|uri| uri.split(['?', '#']).next().unwrap_or_default());
     for (key, value) in [
         (name, asked.name),
         ("gen_ai.operation.name", is_tool.then_some("execute_tool")),
-        ("mcp.resource.uri", asked.resource),
+        ("mcp.resource.uri", resource),
         ("jsonrpc.request.id", asked.id.map(|id| id.trim_matches('"'))),
         ("mcp.session.id", asked.session),
         ("mcp.protocol.version", asked.version),
     ] {
         if let Some(value) = value {
-            span.set_attribute(key, value.to_owned());
+            span.set_attribute(key, short(value).into_owned());
         }
     }
     span
+}
+
+/// The text, or what there is room for of it.
+fn short(text: &str) -> Cow<'_, str> {
+    if text.len() <= TEXT_BYTES_MAX {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("{}…", &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]))
 }
 
 /// Notes what the answer to an operation says.
@@ -182,7 +205,7 @@ pub fn relay_received(from: Option<&TraceContext>) -> Span {
 
 fn received(what: &'static str, from: Option<&TraceContext>) -> Span {
     let Some(from) = from else { return Span::none() };
-    let span = open(Side::Consumer, || format!("process {what}"));
+    let span = open(Side::Consumer, Within::Nothing, || format!("process {what}"));
     describe_message(&span, "process", what);
     adopt(&span, Some(from));
     span
@@ -263,11 +286,19 @@ fn remote(parent: &TraceContext) -> Option<SpanContext> {
     Some(SpanContext::new(trace, span, flags, true, state))
 }
 
-fn open_within(side: Side, name: impl FnOnce() -> String) -> Span {
-    if ids().is_none() { Span::none() } else { open(side, name) }
+/// What a span is part of, until it is told that it is part of something else.
+#[derive(Debug, Clone, Copy)]
+enum Within<'a> {
+    Current,
+    Span(&'a Span),
+    Nothing,
 }
 
-fn open(side: Side, name: impl FnOnce() -> String) -> Span {
+fn open_within(side: Side, name: impl FnOnce() -> String) -> Span {
+    if is_traced() && ids().is_some() { open(side, Within::Current, name) } else { Span::none() }
+}
+
+fn open(side: Side, within: Within<'_>, name: impl FnOnce() -> String) -> Span {
     if !is_traced() {
         return Span::none();
     }
@@ -277,7 +308,15 @@ fn open(side: Side, name: impl FnOnce() -> String) -> Span {
         Side::Producer => "producer",
         Side::Consumer => "consumer",
     };
-    tracing::info_span!(target: TARGET, "span", otel.name = name(), otel.kind = kind)
+    match within {
+        Within::Current => tracing::info_span!(target: TARGET, "span", otel.name = name(), otel.kind = kind),
+        Within::Span(of) => {
+            tracing::info_span!(target: TARGET, parent: of, "span", otel.name = name(), otel.kind = kind)
+        }
+        Within::Nothing => {
+            tracing::info_span!(target: TARGET, parent: None, "span", otel.name = name(), otel.kind = kind)
+        }
+    }
 }
 
 /// The trace and the span that a log line is written in, in hexadecimal.

@@ -2,19 +2,23 @@
 //! `spans`.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use hyper_rustls::builderstates::WantsSchemes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{HttpClient, HttpError};
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithHttpConfig as _};
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithHttpConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::runtime::Handle;
 
 /// How spans get to the collector.
@@ -38,8 +42,8 @@ pub struct Config {
 /// Why spans can't be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
-    #[error("the system's roots can't be used")]
-    Roots(#[source] std::io::Error),
+    #[error("TLS can't be used")]
+    Tls(#[from] rustls::Error),
     #[error("the exporter can't be built")]
     Exporter(#[from] ExporterBuildError),
 }
@@ -58,11 +62,14 @@ impl Traces {
     /// [`TracesError`].
     pub fn start(config: &Config) -> Result<Self, TracesError> {
         let exporter = match config.protocol {
-            Protocol::Grpc => SpanExporter::builder().with_tonic().build()?,
+            Protocol::Grpc => {
+                // Of use to `https://` only.
+                let tls = ClientTlsConfig::new().with_enabled_roots();
+                SpanExporter::builder().with_tonic().with_tls_config(tls).build()?
+            }
             Protocol::Http => {
-                let https = HttpsConnectorBuilder::new().with_native_roots().map_err(TracesError::Roots)?;
                 let client = HyperClient::new(
-                    https.https_or_http().enable_http1().enable_http2().build(),
+                    https()?.https_or_http().enable_http1().enable_http2().build(),
                     config.timeout,
                     None,
                 );
@@ -88,6 +95,16 @@ impl Traces {
             tracing::warn!(%error, "the last spans were not exported");
         }
     }
+}
+
+/// Without any roots only collectors behind TLS are out of reach.
+fn https() -> Result<HttpsConnectorBuilder<WantsSchemes>, TracesError> {
+    HttpsConnectorBuilder::new().with_native_roots().or_else(|_| {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let tls = builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+        Ok(HttpsConnectorBuilder::new().with_tls_config(tls))
+    })
 }
 
 /// What the environment says of this service, and what it leaves open.

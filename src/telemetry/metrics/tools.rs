@@ -70,6 +70,12 @@ impl Tool {
     }
 }
 
+/// Whether a name can be a label: a page of metrics should stay one, whatever tools are called.
+fn is_plain(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./:".contains(&byte))
+}
+
 /// The tools of one server.
 #[derive(Debug)]
 pub(super) struct OfServer {
@@ -97,6 +103,7 @@ impl OfServer {
         let place = |places: usize| places.checked_sub(1);
         if outcome != ToolOutcome::Ok
             || name == OTHER
+            || !is_plain(name)
             || tools.places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, place).is_err()
         {
             return count(&self.other);

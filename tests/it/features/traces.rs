@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json as value};
 
-use crate::harness::{Client, Collector, POST, Seen, Stream, Upstream, initialize, json, read, request, sse};
+use crate::harness::{
+    Client, Collector, POST, Seen, Stream, Upstream, initialize, json, read, request, sse, wait_until,
+};
 use crate::peers::process::{Process, holdfast_under, roomy};
 use crate::servers::{Cluster, Setup};
 
@@ -169,6 +171,71 @@ async fn a_message_names_its_own_parent_and_the_request_around_it_is_linked() {
     let asked = upstream.asked().pop().unwrap();
     let meta = value!({ "traceparent": parent(OTHER, &at_server.id), "x": 1 });
     assert_eq!(asked.body["params"]["_meta"], meta, "what it said itself is set right, and the rest is kept");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_lasts_as_long_as_its_answer_and_has_no_more_of_a_clients_words_than_fit() {
+    let collector = Collector::start().await;
+    let upstream = Upstream::bare(|asked| {
+        let (send, response) = sse();
+        let answer = value!({ "jsonrpc": "2.0", "id": asked.body["id"], "result": { "content": [] } });
+        #[expect(clippy::disallowed_methods, reason = "it ends with its answer")]
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            let _ = send.send(format!("data: {answer}\n\n")).await;
+        });
+        response
+    })
+    .await;
+    let modern =
+        [("HOLDFAST_SERVERS_DEFAULT_ERA", "modern"), ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.http)];
+    let node = traced(&upstream, &modern);
+    let meta = value!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let name = "long".repeat(500);
+    let message = request(1, "tools/call", &value!({ "name": name, "_meta": meta }));
+    let around = parent(TRACE, CLIENTS);
+    let headers = [
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", &*name),
+        ("traceparent", &*around),
+    ];
+    let client = Client::new(&node.url());
+    let reply =
+        client.send("POST", "/mcp", &[POST.as_slice(), &headers].concat(), &message.to_string()).await;
+    assert_eq!(read(reply).await.status, 200);
+    let spans = collector.trace(TRACE, |spans| spans.len() >= 3).await;
+    let http = one(&spans, "POST /mcp", "server");
+    let lasted = |span: &Seen| Duration::from_nanos(span.ended - span.began);
+    assert!(lasted(http) < Duration::from_millis(650), "to the head of its response: {http:#?}");
+    for span in spans.iter().filter(|span| span.name.starts_with("tools/call long")) {
+        assert!(lasted(span) > Duration::from_millis(650) && !span.failed, "{span:#?}");
+        assert!(span.name.len() < 300 && span.attribute("gen_ai.tool.name").len() < 300, "{span:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_nobody_is_in_no_trace() {
+    let (upstream, collector) = (server().await, Collector::start().await);
+    let (token, digest) = holdfast::auth::mint();
+    let logins = [
+        ("HOLDFAST_AUTH_MODE", "tokens"),
+        ("HOLDFAST_AUTH_TOKENS_ALICE_SHA256", &*digest),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.http),
+    ];
+    let node = traced(&upstream, &logins);
+    for _ in 0..5 {
+        assert_eq!(Client::new(&node.url()).posted(&initialize("2025-11-25")).await.status, 401);
+    }
+    Client::new(&node.url()).with_token(&token).initialize("2025-11-25").await;
+    let all = || collector.all();
+    wait_until("it is exported", || all().iter().any(|span| span.name == "POST /mcp")).await;
+    let statuses: BTreeSet<_> =
+        all().iter().map(|span| span.attribute("http.response.status_code").to_owned()).collect();
+    assert!(!statuses.contains("401"), "{statuses:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
