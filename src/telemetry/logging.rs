@@ -61,6 +61,7 @@ pub fn init(config: &Config, traces: Option<&Traces>) -> Result<(), ParseError> 
         lines.map_event_format(|format| Traced { format, json: true }).boxed()
     };
     let tracer = traces.map(|traces| {
+        spans::begin();
         let layer = tracing_opentelemetry::layer().with_tracer(traces.tracer());
         let layer = layer.with_location(false).with_threads(false).with_target(false).with_level(false);
         layer
