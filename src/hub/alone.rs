@@ -130,7 +130,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_a_node_that_can_not_renew_its_lease_believes_that_it_has_none() {
         let nodes = Nodes::default();
-        let beat = Beat { alive: vec![NodeId::incarnate("own")], lapsed: false, shaken: false, now_ms: 1 };
+        let alive = vec![NodeId::incarnate("own")];
+        let beat = Beat { alive, left: Vec::new(), lapsed: false, shaken: false, now_ms: 1 };
         assert!(!nodes.told_of_no_lease(), "it has not begun");
         nodes.beaten(&beat);
         assert!(!nodes.told_of_no_lease(), "it has one by now");

@@ -41,6 +41,8 @@ pub(super) struct Known {
     alive: BTreeSet<NodeId>,
     /// Without a lease, and since when; not proven dead.
     missing: BTreeMap<NodeId, Instant>,
+    /// Gave their lease back.
+    departed: Vec<NodeId>,
     pub(super) dead: BTreeMap<NodeId, Instant>,
     /// Since when this node's own beats have come through.
     pub(super) healthy_since: Option<Instant>,
@@ -129,6 +131,7 @@ impl Nodes {
         known.missing.retain(|node, _| !alive.contains(node));
         known.dead.retain(|node, since| !alive.contains(node) && since.elapsed() < DEAD_FOR);
         known.alive = alive;
+        known.departed.clone_from(&beat.left);
         std::mem::replace(&mut known.beaten, true) && beat.lapsed
     }
 
@@ -159,12 +162,15 @@ impl Nodes {
         known.missing.iter().map(|(node, since)| (node.clone(), since.elapsed())).collect()
     }
 
-    fn buried(&self, node: &NodeId) {
+    /// True if it died, and did not leave.
+    fn buried(&self, node: &NodeId) -> bool {
         let mut known = self.lock();
         known.missing.remove(node);
         known.dead.insert(node.clone(), Instant::now());
+        let died = !known.departed.contains(node);
         drop(known);
         self.doubt();
+        died
     }
 
     /// Messages between nodes may have been lost.
@@ -254,9 +260,12 @@ impl Hub {
                 }
             };
             if dead {
-                tracing::warn!(%node, answers = answer.is_ok(), "a node is dead; what it ran is taken over");
-                self.inner.nodes.buried(&node);
-                self.inner.metrics.node_died();
+                if self.inner.nodes.buried(&node) {
+                    tracing::warn!(%node, answers = answer.is_ok(), "a node is dead; what it ran is taken over");
+                    self.inner.metrics.node_died();
+                } else {
+                    tracing::info!(%node, "a node has left");
+                }
                 found = true;
             }
         }
@@ -299,7 +308,8 @@ mod tests {
     use super::*;
 
     fn beat(alive: &[&NodeId], lapsed: bool) -> Beat {
-        Beat { alive: alive.iter().copied().cloned().collect(), lapsed, shaken: false, now_ms: 1 }
+        let alive = alive.iter().copied().cloned().collect();
+        Beat { alive, left: Vec::new(), lapsed, shaken: false, now_ms: 1 }
     }
 
     #[tokio::test(start_paused = true)]
@@ -316,7 +326,7 @@ mod tests {
         tokio::time::advance(lease).await;
         nodes.beaten(&beat(&[&own], false));
         assert_eq!(nodes.suspects(lease), [(other.clone(), lease)]);
-        nodes.buried(&other);
+        assert!(nodes.buried(&other), "it did not leave");
         assert_eq!(nodes.health(&other), Health::Dead);
         assert!(nodes.suspects(lease).is_empty());
         nodes.beaten(&beat(&[&own, &other], false));

@@ -16,7 +16,7 @@ use std::pin::Pin;
 pub use audit::{AuditEvent, AuditSink, Deed, Verdict};
 pub use bus::{Bus, BusError, Envelope, Inbox, Lane, Parcel, Takeover};
 pub use inspect::{Inspected, SEEN_EVENTS, SeenStream};
-pub use node::{Beat, Lease, SeenNode};
+pub use node::{Beat, LEFT_FOR, Lease, SeenNode};
 pub use rates::{RateLimits, Taken};
 pub use refusal::{Refusal, Refusals};
 pub use relay::{RelayAnswer, RelayAsk, RelayId, RelayRefusal, RelayStep, Relayed};

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::domain::NodeId;
 
+/// For how long it is known of a node that it left. Whoever did not beat meanwhile takes it for dead.
+pub const LEFT_FOR: Duration = Duration::from_secs(600);
+
 /// One node's sign of life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
@@ -19,6 +22,8 @@ pub struct Lease {
 pub struct Beat {
     /// Every node with a lease, the caller's included, in the order of their ids.
     pub alive: Vec<NodeId>,
+    /// Nodes that gave their lease back within [`LEFT_FOR`]: gone, and not dead.
+    pub left: Vec<NodeId>,
     /// The caller's own lease had ended before this beat: others may have taken it for dead.
     pub lapsed: bool,
     /// Since the last beat the store may have forgotten what it acknowledged, bindings too: another

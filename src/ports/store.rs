@@ -356,7 +356,8 @@ pub trait SessionStore: Send + Sync + Debug + 'static {
     /// Renews a node's lease, and answers who else has one.
     fn beat<'a>(&'a self, lease: &'a Lease) -> PortFuture<'a, Result<Beat, StoreError>>;
 
-    /// Gives a lease back: the node counts as gone at once.
+    /// Gives a lease back: the node counts as gone at once, and is known to have left for [`LEFT_FOR`](super::LEFT_FOR).
+    /// Without a lease nothing is done: others may have found the node dead.
     fn leave<'a>(&'a self, node: &'a NodeId) -> PortFuture<'a, Result<(), StoreError>>;
 
     /// The nodes with a lease, in the order of their ids.

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use super::session::millis;
 use crate::domain::{NodeId, ServerName};
-use crate::ports::{Beat, Lease, SeenNode};
+use crate::ports::{Beat, LEFT_FOR, Lease, SeenNode};
 
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
     leases: BTreeMap<NodeId, Held>,
+    /// When each gave its lease back.
+    left: BTreeMap<NodeId, u64>,
 }
 
 #[derive(Debug)]
@@ -20,14 +22,19 @@ struct Held {
 impl Nodes {
     pub(super) fn beat(&mut self, lease: &Lease, now_ms: u64) -> Beat {
         self.leases.retain(|_, held| held.ends_ms > now_ms);
+        self.left.retain(|_, left_ms| left_ms.saturating_add(millis(LEFT_FOR)) > now_ms);
         let held =
             Held { ends_ms: now_ms.saturating_add(millis(lease.lifetime)), facts: lease.facts.clone() };
         let lapsed = self.leases.insert(lease.node.clone(), held).is_none();
-        Beat { alive: self.leases.keys().cloned().collect(), lapsed, shaken: false, now_ms }
+        let names = |nodes: &mut dyn Iterator<Item = &NodeId>| nodes.cloned().collect();
+        let (alive, left) = (names(&mut self.leases.keys()), names(&mut self.left.keys()));
+        Beat { alive, left, lapsed, shaken: false, now_ms }
     }
 
-    pub(super) fn leave(&mut self, node: &NodeId) {
-        self.leases.remove(node);
+    pub(super) fn leave(&mut self, node: &NodeId, now_ms: u64) {
+        if self.leases.remove(node).is_some() {
+            self.left.insert(node.clone(), now_ms);
+        }
     }
 
     pub(super) fn seen(&self, now_ms: u64) -> Vec<SeenNode> {

@@ -309,7 +309,7 @@ impl SessionStore for MemorySessionStore {
 
     fn leave<'a>(&'a self, node: &'a NodeId) -> PortFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            lock(&self.nodes).leave(node);
+            lock(&self.nodes).leave(node, self.clock.now_ms());
             Ok(())
         })
     }

@@ -10,8 +10,8 @@ use crate::domain::{
     Fence, NodeId, Principal, ServerName, Session, SessionId, SessionPart, StreamKey, Transport,
 };
 use crate::ports::{
-    Append, Appended, Attach, Attached, Beat, Begin, Begun, CloseIf, Closed, Durability, Inspected, Lease,
-    Mark, Opened, Page, PortFuture, Query, SeenNode, SessionStore, Steal, Stolen, StoreError, Updated,
+    Append, Appended, Attach, Attached, Beat, Begin, Begun, CloseIf, Closed, Durability, Inspected, LEFT_FOR,
+    Lease, Mark, Opened, Page, PortFuture, Query, SeenNode, SessionStore, Steal, Stolen, StoreError, Updated,
 };
 
 impl SessionStore for RedisSessionStore {
@@ -151,6 +151,7 @@ impl SessionStore for RedisSessionStore {
                 text(lease.node.as_str()),
                 text(&millis(lease.lifetime)),
                 text(&lease.facts),
+                text(&millis(LEFT_FOR)),
             ];
             let shaken = self.steps.take_shaken();
             let beaten = self.steps.on_nodes(arguments).await;
@@ -158,14 +159,16 @@ impl SessionStore for RedisSessionStore {
             let (lapsed, now_ms) = (parts.flag()?, parts.parsed()?);
             let mut alive = parts.list()?.rest(Parts::node)?;
             alive.sort();
-            Ok(Beat { alive, lapsed, shaken, now_ms })
+            let left = parts.list()?.rest(Parts::node)?;
+            Ok(Beat { alive, left, lapsed, shaken, now_ms })
         })
     }
 
     fn leave<'a>(&'a self, node: &'a NodeId) -> PortFuture<'a, Result<(), StoreError>> {
-        Box::pin(
-            async move { self.steps.on_nodes(vec![text("leave"), text(node.as_str())]).await.map(|_| ()) },
-        )
+        Box::pin(async move {
+            let arguments = vec![text("leave"), text(node.as_str()), text(&millis(LEFT_FOR))];
+            self.steps.on_nodes(arguments).await.map(|_| ())
+        })
     }
 
     fn nodes(&self) -> PortFuture<'_, Result<Vec<SeenNode>, StoreError>> {

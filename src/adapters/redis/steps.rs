@@ -96,7 +96,7 @@ impl Steps {
 
     /// A step on the nodes' leases.
     pub(super) async fn on_nodes(&self, arguments: Vec<Value>) -> Result<Parts, StoreError> {
-        let keys = vec![format!("{}:{{nodes}}", self.prefix), format!("{}:{{nodes}}:facts", self.prefix)];
+        let keys = ["", ":facts", ":left"].map(|part| format!("{}:{{nodes}}{part}", self.prefix)).to_vec();
         self.run(&self.scripts.nodes, keys, arguments).await
     }
 

@@ -28,9 +28,13 @@ pub(crate) async fn nodes_are_alive_while_they_beat(harness: &impl Harness) {
     assert_eq!(store.nodes().await.unwrap(), [seen("b")]);
     let late = store.beat(&lease("a", long)).await.unwrap();
     assert!(late.lapsed && late.now_ms >= first.now_ms + 400, "others may have taken it for dead");
+    assert!(late.left.is_empty(), "it had let its lease run out");
     store.leave(&node("a")).await.unwrap();
     store.leave(&node("a")).await.unwrap();
+    store.leave(&node("c")).await.unwrap();
     assert_eq!(store.nodes().await.unwrap(), [seen("b")]);
+    let without = store.beat(&lease("b", long)).await.unwrap();
+    assert_eq!((without.alive, without.left), (vec![node("b")], vec![node("a")]), "only one left");
 }
 
 pub(crate) async fn hints_are_kept_with_their_time(harness: &impl Harness) {
