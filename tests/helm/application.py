@@ -1,6 +1,7 @@
 """For `make test`: the application reads what the chart renders, and runs with it. HOLDFAST names the binary."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -58,6 +59,19 @@ class Configuration(unittest.TestCase):
                 self.assertEqual(done.returncode, 0, said)
                 servers = len(chart.values(example)["config"]["servers"]) + len(chart.values(example).get("extraArgs", []))
                 self.assertIn(f"{servers} server(s), listening on {config_of(example)['listen']}", said)
+
+    def test_a_configuration_is_checked_as_the_manual_says(self):
+        """docs/deploying.md, with the first values there."""
+        manual = (chart.ROOT / "docs" / "deploying.md").read_text()
+        values = re.search(r"```yaml\n(# values\.yaml\n.*?)```", manual, re.S)[1]
+        (commands,) = re.findall(r"```sh\n(helm template .*?)```", manual, re.S)
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "values.yaml").write_text(values)
+            (Path(folder) / "helm").symlink_to(chart.ROOT / "helm")
+            path = {"PATH": os.pathsep.join([str(chart.HELM.parent), str(Path(HOLDFAST).parent), os.environ["PATH"]])}
+            script = ["bash", "-eo", "pipefail", "-c", commands]
+            done = subprocess.run(script, cwd=folder, env=os.environ | path, capture_output=True, text=True, check=False)
+        self.assertIn("the configuration is good: 1 server(s), listening on 0.0.0.0:4444", done.stdout + done.stderr)
 
     def test_a_mistake_in_the_configuration_is_seen(self):
         given = chart.values("tryout")

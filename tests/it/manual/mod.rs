@@ -1,4 +1,7 @@
-//! The manual: every page is in its table of contents, and no link leads nowhere, in it or in the documents beside it.
+//! The manual: every page is in its table of contents, no link leads nowhere, and its commands do what it says, in it and in
+//! the documents beside it.
+
+mod commands;
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -65,14 +68,19 @@ fn anchors(page: &Path) -> Vec<String> {
         .collect()
 }
 
-#[test]
-fn no_link_leads_nowhere() {
+/// The manual, and what is beside it.
+fn documents() -> Vec<PathBuf> {
     let mut all: Vec<_> = BESIDE.map(PathBuf::from).to_vec();
     pages(Path::new("docs"), &mut all);
+    all
+}
+
+#[test]
+fn no_link_leads_nowhere() {
     let mut dead = Vec::new();
-    for page in &all {
-        for link in links(page) {
-            let target = target(page, &link);
+    for page in documents() {
+        for link in links(&page) {
+            let target = target(&page, &link);
             let anchor = link.split_once('#').map(|(_, anchor)| anchor);
             let is_page = target.extension().is_some_and(|extension| extension == "md");
             let found = root().join(&target).exists()

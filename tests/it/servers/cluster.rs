@@ -25,6 +25,14 @@ pub(crate) struct Setup {
     pub environment: Vec<(&'static str, String)>,
     /// HAProxy by default.
     pub balancer: Balancer,
+    /// Ports that can be foretold, instead of free ones.
+    pub ports: Option<Ports>,
+}
+
+/// The balancer's, and each node's for clients and for operators.
+pub(crate) struct Ports {
+    pub balancer: u16,
+    pub nodes: Vec<(u16, u16)>,
 }
 
 /// Gives a node its key.
@@ -74,15 +82,18 @@ impl Cluster {
             settings.push((SIGNED.0.to_owned(), SIGNED.1.to_owned()));
         }
         settings.push(("servers.default.upstream".into(), upstream.into()));
-        let addresses = (0..NODES).map(|_| (free_port(), free_port())).collect();
+        let ports = setup.ports.unwrap_or_else(|| Ports {
+            balancer: free_port(),
+            nodes: (0..NODES).map(|_| (free_port(), free_port())).collect(),
+        });
         let mut cluster = Self {
             state,
             nats,
             links,
             nodes: (0..NODES).map(|_| None).collect(),
-            addresses,
+            addresses: ports.nodes,
             balancer: None,
-            port: free_port(),
+            port: ports.balancer,
             settings,
             own_upstreams: setup.own_upstreams,
             environment: setup.environment,
@@ -117,11 +128,11 @@ impl Cluster {
 
     /// Prints what the nodes say from now on.
     pub(crate) fn print_logs(&mut self) {
-        for (number, node) in self.nodes.iter_mut().enumerate() {
-            if let Some(node) = node {
-                node.echo(format!("n{number}"));
-            }
-        }
+        (0..NODES).for_each(|node| self.print_log(node));
+    }
+
+    pub(crate) fn print_log(&mut self, node: usize) {
+        self.process(node).echo(format!("n{node}"));
     }
 
     /// The ways of the node that was linked.

@@ -15,6 +15,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 pub(crate) use balancer::{Balancer, Kind};
+#[allow(unused_imports, reason = "only what people start has ports that can be foretold")]
+pub(crate) use cluster::Ports;
 pub(crate) use cluster::{Cluster, NODES, SIGNED, Setup};
 pub(crate) use link::{Link, Way};
 pub(crate) use nats::{DROPS_CONNECTIONS, KILLS_CLIENTS, NOBODY_LISTENS, Nats};
