@@ -174,8 +174,10 @@ impl Section<'_, '_> {
             range: words.join(", "),
             doc,
         };
+        // Tools that read YAML 1.1, Helm among them, write `off` and `on` like this.
+        let written = |text: &str, word: &str| matches!((text, word), ("false", "off") | ("true", "on"));
         let parse = |text: &str| {
-            let chosen = choices.iter().find(|(word, _)| *word == text);
+            let chosen = choices.iter().find(|(word, _)| *word == text || written(text, word));
             chosen.map(|(_, choice)| *choice).ok_or(Reason::Borrowed("is none of them"))
         };
         self.single(key, shape, parse).unwrap_or(default)

@@ -26,6 +26,12 @@ fn loaded(file: &str) -> Config {
 }
 
 #[test]
+fn a_choice_of_off_survives_tools_that_read_yaml_1_1() {
+    assert_eq!(loaded("audit: { to: false }"), loaded("audit: { to: off }"));
+    assert_ne!(loaded("audit: { to: off }"), loaded(""));
+}
+
+#[test]
 fn an_empty_file_is_all_defaults() {
     let config = loaded("");
     assert_eq!(config, load(None, std::iter::empty(), Overrides::default()).unwrap());

@@ -154,7 +154,9 @@ pub use exchanges::{Era, Eras, ExchangeEnd, Outcome};
 pub use methods::Method;
 pub(super) use node::HttpStatus;
 pub use node::{NodePhase, Queue};
-pub(super) use shared::{BusOutcome, BusStep, FenceOutcome, FenceStep, Message, StoreOutcome, StoreStep};
+pub(super) use shared::{
+    BusOutcome, BusStep, FenceOutcome, FenceStep, Message, SpanEnd, StoreOutcome, StoreStep,
+};
 pub use shared::{RelayEnd, RelaySide, SharedRate, TakeoverEnd};
 pub(super) use streams::Claim;
 pub use streams::{Lookup, ResumeEnd, SessionEnd, StreamEnd};

@@ -101,6 +101,7 @@ impl Metrics {
         self.inner.later.make();
         self.inner.access.refresh();
         self.inner.shared.refresh();
+        self.inner.node.refresh();
         let mut text = Vec::new();
         // Encoding to memory fails only for a metric without a name or value, and there is none.
         let _ = TextEncoder::new().encode(&self.inner.registry.gather(), &mut text);

@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,9 +18,12 @@ use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithHttpConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, SpanData};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::runtime::Handle;
+
+use super::labels::{Label as _, SpanEnd};
 
 /// How spans get to the collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +83,7 @@ impl Traces {
         };
         let provider = SdkTracerProvider::builder()
             .with_resource(resource(&config.instance))
-            .with_batch_exporter(exporter)
+            .with_batch_exporter(Counted(exporter))
             .build();
         Ok(Self { provider })
     }
@@ -94,6 +98,39 @@ impl Traces {
         if let Ok(Err(error)) = finished.await {
             tracing::warn!(%error, "the last spans were not exported");
         }
+    }
+}
+
+/// What became of this process's spans, in the order of [`SpanEnd`].
+static ENDED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
+pub(super) fn spans(end: SpanEnd) -> u64 {
+    ENDED[end.index()].load(Ordering::Relaxed)
+}
+
+/// Counts what becomes of spans.
+#[derive(Debug)]
+struct Counted(SpanExporter);
+
+impl opentelemetry_sdk::trace::SpanExporter for Counted {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let count = batch.len() as u64;
+        let exported = self.0.export(batch).await;
+        let end = if exported.is_ok() { SpanEnd::Exported } else { SpanEnd::Failed };
+        ENDED[end.index()].fetch_add(count, Ordering::Relaxed);
+        exported
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.0.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.0.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.0.set_resource(resource);
     }
 }
 

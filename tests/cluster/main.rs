@@ -20,9 +20,10 @@ mod peers {
 mod servers;
 
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use servers::{Cluster, NODES, Ports, Setup};
+use tokio::time::Instant;
 
 /// Long enough to see what goes on without the node.
 const PAUSE: Duration = Duration::from_secs(5);

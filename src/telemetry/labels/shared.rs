@@ -12,6 +12,13 @@ labels! {
         Error = "error",
     }
 
+    /// What became of spans on their way to the collector.
+    pub(in crate::telemetry) enum SpanEnd {
+        Exported = "exported",
+        /// The collector was away, too slow, or refused them.
+        Failed = "failed",
+    }
+
     /// Which end of a relay this node is.
     pub enum RelaySide {
         /// It asks: another node holds the session.

@@ -6,7 +6,8 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{Gauge, IntCounter, IntGauge};
 
 use super::super::catalogue::{Catalogue, Counters, Gauges, Values};
-use super::super::labels::{NodePhase, TakeoverEnd};
+use super::super::labels::{Labels as _, NodePhase, SpanEnd, TakeoverEnd};
+use super::super::traces;
 use super::Metrics;
 
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub(super) struct Node {
     nodes: IntGauge,
     deaths: IntCounter,
     takeovers: Counters<TakeoverEnd>,
+    spans: Counters<SpanEnd>,
 }
 
 impl Node {
@@ -45,9 +47,23 @@ impl Node {
                 "Requests of dead nodes that this one took over: the server is asked for the rest of the answer, or \
                  the client is told that it is lost.",
             ),
+            spans: catalogue.counters(
+                "holdfast_spans_total",
+                &["outcome"],
+                "Spans that were given to the collector, if there is one. What did not fit in the queue before is \
+                 in neither.",
+            ),
         };
         catalogue.foreign(ProcessCollector::for_self());
         node
+    }
+
+    /// They are the process's, and counted where they are exported.
+    pub(super) fn refresh(&self) {
+        for end in SpanEnd::all() {
+            let counter = self.spans.of(end);
+            counter.inc_by(traces::spans(end).saturating_sub(counter.get()));
+        }
     }
 }
 

@@ -63,6 +63,12 @@ fn check_node(name: &str, node: &Value, names: &BTreeSet<&str>) {
             let host = rest.split([':', '/']).next().unwrap();
             assert!(names.contains(host), "{variable}: {value}");
         }
+        if variable == "OTEL_EXPORTER_OTLP_ENDPOINT" {
+            assert!(
+                value.ends_with(":4318"),
+                "{value}: OTLP over HTTP, where nothing is said of the protocol"
+            );
+        }
         assert!(variable.starts_with("HOLDFAST_") || variable.starts_with("OTEL_"), "{variable}");
         check.env(variable, value);
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json as value};
 
 use crate::harness::{
-    Client, Collector, POST, Seen, Stream, Upstream, initialize, json, read, request, sse, wait_until,
+    Client, Collector, POST, Seen, Stream, Upstream, initialize, json, read, request, sse, summed, wait_until,
 };
-use crate::peers::process::{Process, holdfast_under, roomy};
+use crate::peers::process::{Process, free_port, holdfast_under, roomy};
 use crate::servers::{Cluster, Setup};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -161,6 +161,7 @@ async fn a_message_names_its_own_parent_and_the_request_around_it_is_linked() {
     assert_eq!(read(reply).await.status, 200);
     let spans = collector.trace(OTHER, |spans| spans.len() >= 2).await;
     let requests = collector.trace(TRACE, |spans| !spans.is_empty()).await;
+    spans_end(&node, "exported").await;
     let http = one(&requests, "POST /mcp", "server");
     let operation = one(&spans, "tools/call broken", "server");
     assert_eq!((&*operation.parent, &*operation.links), (MESSAGES, [http.id.clone()].as_slice()));
@@ -286,4 +287,26 @@ async fn a_collector_that_swallows_everything_keeps_nobody() {
     assert_eq!(node.terminate(Duration::from_secs(20)), Some(0));
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     drop(listener);
+}
+
+/// The metrics say so of some of its spans.
+async fn spans_end(node: &Process, outcome: &str) {
+    let (client, wanted) =
+        (Client::new(&node.admin()), format!(r#"holdfast_spans_total{{outcome="{outcome}"}}"#));
+    for _ in 0..500 {
+        if summed(&client.ask("GET", "/metrics", &[], "").await.text, &wanted) > Some(0.0) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{wanted} stands still");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spans_that_a_collector_does_not_take_are_counted() {
+    let upstream = server().await;
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    let node = traced(&upstream, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &nobody)]);
+    Client::new(&node.url()).initialize("2025-11-25").await;
+    spans_end(&node, "failed").await;
 }
