@@ -54,7 +54,7 @@ install: $(TOOLS)/installed
 test: install alerts $(HELM_TOOLS)
 	ulimit -n $$(ulimit -H -n) && $(CARGO) test --locked -- --skip simulation::
 	$(CARGO) test --locked --test it simulation:: -- --test-threads=1
-	$(HELM_TESTS) render application
+	$(HELM_TESTS) render monitoring application
 
 lint: $(TOOLS)/installed $(HELM_TOOLS)
 	$(CARGO) fmt --check
@@ -77,7 +77,7 @@ tests/helm/node_modules/.package-lock.json: tests/helm/package-lock.json
 
 helm: install $(HELM_TOOLS)
 	$(CARGO) build --locked --bin holdfast
-	$(HELM_TESTS) lint render application
+	$(HELM_TESTS) lint render monitoring application
 
 helm-renew: $(HELM_TOOLS)
 	$(HELM_PYTHON) tests/helm/renew.py

@@ -15,7 +15,8 @@ FOLDER = Path(__file__).parent
 # The same at each node of a cluster.
 SESSIONS = "sum(max by (namespace, job) (holdfast_sessions{@}))"
 NODES_GONE = "up{@} == 0 and on (namespace, job, instance) last_over_time(holdfast_build_info{@}[1d])"
-FIRING = 'ALERTS{alertname=~"Holdfast.+",alertstate="firing"}'
+# Not by node: most alerts are of the whole cluster.
+FIRING = 'ALERTS{alertname=~"Holdfast.+",alertstate="firing",namespace=~"$namespace",job=~"$job"}'
 STORE, BUS = "holdfast_store_operations_total", "holdfast_bus_operations_total"
 STORE_SECONDS = "holdfast_store_operation_duration_seconds"
 BUS_SECONDS = "holdfast_bus_operation_duration_seconds"

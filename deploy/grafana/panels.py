@@ -191,8 +191,8 @@ def dashboard(uid, title, says, rows, *, one_node=False, servers=False):
         ],
         "annotations": {
             "list": [
-                mark("Deaths", "red", "sum(changes(holdfast_node_deaths_total{@}[1m])) > 0", "A node was found dead"),
-                mark("Starts", "blue", "sum by (instance) (changes(process_start_time_seconds{@}[1m])) > 0", "{{instance}} started anew"),
+                mark("Deaths", "red", "sum(changes(holdfast_node_deaths_total{@}[2m])) > 0", "A node was found dead"),
+                mark("Starts", "blue", "sum by (instance) (changes(process_start_time_seconds{@}[2m])) > 0", "{{instance}} started anew"),
             ]
         },
         "templating": {"list": variables},

@@ -4,7 +4,10 @@ renews the table of alerts in docs/operating.md. What queries return is tested e
 
 import json
 import re
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,6 +93,9 @@ def check_alerts(known):
             wrong.append(f"{name}: its runbook_url leads to no section of docs/runbooks")
         if name not in fires or name not in rests:
             wrong.append(f"{name}: tests/alerts has no test in which it fires, or none in which it rests")
+        windows = [seconds(window) for window in re.findall(r"rate\([^\[]+\[(\w+)\](?! offset)", alert["expr"])]
+        if min(windows, default=0) > seconds(alert.get("for", "0s")) and name != "HoldfastRedisAway":
+            wrong.append(f"{name}: what is over would fire, as its window is longer than its `for`")
         check_query(name, alert["expr"], known)
         summary = alert.get("summary", "").strip('"')
         summary = re.sub(r"\{\{ \$value[^}]*\}\}", "…", summary)
@@ -139,7 +145,22 @@ def check_dashboards(known, sections):
         wrong.append(f"no dashboard shows {metric}")
 
 
+def check_links():
+    """The command in docs/operating.md that says where runbooks are leaves no link to nowhere."""
+    command = re.search(r"^sed -i .+$", read("docs/operating.md"), re.M)[0]
+    with tempfile.TemporaryDirectory() as folder:
+        for part in ("prometheus", "grafana"):
+            shutil.copytree(ROOT / "deploy" / part, Path(folder) / "deploy" / part, ignore=shutil.ignore_patterns("__pycache__"))
+        subprocess.run(["sh", "-c", command], cwd=folder, check=True)
+        files = [file for file in Path(folder).rglob("*") if file.is_file()]
+        left = [file.name for file in files if RUNBOOKS in file.read_text()]
+        led = sum("https://wiki.example.com/holdfast/runbooks/" in file.read_text() for file in files)
+    if left or not led:
+        wrong.append(f"after the command of docs/operating.md, {left} still lead to {RUNBOOKS}")
+
+
 def main(write):
+    check_links()
     known = metrics()
     table, sections = check_alerts(known)
     check_dashboards(known, sections)

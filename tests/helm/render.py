@@ -4,12 +4,8 @@ import base64
 import copy
 import difflib
 import hashlib
-import json
 import re
-import shutil
-import tempfile
 import unittest
-from pathlib import Path
 
 import helm_python
 import yaml
@@ -227,41 +223,6 @@ class Parts(unittest.TestCase):
     def test_long_names_stay_host_names(self):
         found = self.made({"fullnameOverride": "a" * 44 + "-" + "b" * 20})
         self.assertEqual(chart.workload(found)["metadata"]["name"], "a" * 44)
-
-    def test_rules_and_dashboards_arrive_as_they_are(self):
-        rules = {
-            "groups": [
-                {
-                    "name": "holdfast",
-                    "rules": [
-                        {"alert": "A", "expr": "up == 0", "labels": {"severity": "page"}, "annotations": {"summary": "{{ $labels.pod }} is away"}},
-                        {"alert": "B", "expr": "up == 1"},
-                        {"record": "c", "expr": "sum(up)"},
-                    ],
-                },
-                {"name": "gone", "rules": [{"alert": "D", "expr": "up"}]},
-            ]
-        }
-        dashboard = {"title": "One node", "panels": [{"legendFormat": "{{pod}}", "expr": 'x{a=~"$pod"}'}]}
-        with tempfile.TemporaryDirectory() as folder:
-            copied = Path(folder) / "holdfast"
-            shutil.copytree(chart.CHART, copied, ignore=shutil.ignore_patterns("files"))
-            (copied / "files" / "prometheus").mkdir(parents=True)
-            (copied / "files" / "grafana").mkdir()
-            (copied / "files" / "prometheus" / "rules.yaml").write_text(yaml.safe_dump(rules))
-            (copied / "files" / "grafana" / "one_node.json").write_text(json.dumps(dashboard, indent=2) + "\n")
-            change = {"monitoring": {"prometheusRule": {"disabled": ["B", "D"]}}}
-            found = self.made(change, "monitoring", chart=copied)
-        rule = found["PrometheusRule/hf-holdfast"]
-        self.assertEqual(schemas.faults(rule), [])
-        groups = {group["name"]: group["rules"] for group in rule["spec"]["groups"]}
-        self.assertEqual(sorted(groups), ["holdfast", "ours"])
-        expected = copy.deepcopy(rules["groups"][0]["rules"])
-        expected[0]["labels"]["team"] = "platform"
-        self.assertEqual(groups["holdfast"], [expected[0], expected[2]])
-        shown = found["ConfigMap/hf-holdfast-dashboard-one-node"]
-        self.assertEqual(json.loads(shown["data"]["one_node.json"]), dashboard)
-        self.assertEqual(shown["metadata"]["labels"]["grafana_dashboard"], "1")
 
 
 class Upgrades(unittest.TestCase):
