@@ -373,6 +373,7 @@ def node():
                 graph("Limits hit", "How often each was met.", {"{{limit}}": f"topk(10, {rate('holdfast_limit_hits_total', by='limit')})"}, unit="cps", links=[runbook("HoldfastLimitHit", "clients")]),
                 table("Limits as they are set", "In the unit of each key of the configuration.", "max by (limit) (holdfast_limit{@})"),
                 graph("Principals", "Whose use of a limit is remembered.", {"principals": "sum(holdfast_principals{@})"}, width=12),
+                graph("Spans", "What became of them on their way to the collector; none where nothing is traced.", {"{{outcome}}": rate("holdfast_spans_total", by="outcome")}, unit="ops", width=12),
             ),
         ],
         one_node=True,
