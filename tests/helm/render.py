@@ -40,6 +40,18 @@ def without_secrets(found):
     return found
 
 
+def without_nulls(given):
+    return {key: without_nulls(value) if isinstance(value, dict) else value for key, value in given.items() if value is not None}
+
+
+def sections(values, path=()):
+    """The paths of all maps that hold something."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield path + (key,)
+            yield from sections(value, path + (key,))
+
+
 def selected(selector, labels):
     return all(labels.get(name) == value for name, value in selector.items())
 
@@ -63,9 +75,7 @@ class Examples(unittest.TestCase):
 
     def test_both_helms_make_the_same(self):
         def check(example, three):
-            made = chart.rendered4(chart.values(example))
-            texts = [text for name, text in made.items() if not name.endswith("NOTES.txt")]
-            four = chart.by_name([found for text in texts for found in chart.objects(text)])
+            four = chart.by_name(chart.objects4(chart.rendered4(chart.values(example))))
             self.maxDiff = None
             self.assertEqual(without_secrets(three), without_secrets(four))
 
@@ -262,6 +272,105 @@ class Parts(unittest.TestCase):
         shown = found["ConfigMap/hf-holdfast-dashboard-one-node"]
         self.assertEqual(json.loads(shown["data"]["one_node.json"]), dashboard)
         self.assertEqual(shown["metadata"]["labels"]["grafana_dashboard"], "1")
+
+
+class Overlays(unittest.TestCase):
+    """What one values file says over another; `null` takes a key away."""
+
+    def both(self, given, **more):
+        """By either Helm, without what is random."""
+        three = chart.by_name(chart.objects(chart.rendered3(given, **more)))
+        four = chart.by_name(chart.objects4(chart.rendered4(given, **more)))
+        self.assertEqual(without_secrets(three), without_secrets(four))
+        self.assertEqual({name: said for name in three if (said := schemas.faults(three[name]))}, {})
+        return three
+
+    def test_null_takes_away_what_the_configuration_says(self):
+        for example, change in [
+            ("production", {"config": {"default_server": None, "limits": {"principal": None}, "servers": {"search": None}}}),
+            ("production", {"configSecrets": {"auth.tokens.ci.sha256": None, "state": {"format": None}}}),
+            ("tls", {"configFiles": {"http.tls.certificate_file": None, "redis.ca_file": {"configMap": None, "secret": "roots"}}}),
+        ]:
+            with self.subTest(change):
+                given = over(chart.values(example), change)
+                left = copy.deepcopy(given)
+                for section in ("config", "configSecrets", "configFiles"):
+                    left[section] = without_nulls(left.get(section, {}))
+                self.assertNotEqual(left, given)
+                self.assertEqual(self.both(given), self.both(left))
+
+    def test_null_takes_away_a_section_or_is_refused_by_name(self):
+        values = yaml.safe_load((chart.CHART / "values.yaml").read_text())
+        with helm_python.Chart.load(chart.CHART) as loaded:
+            for path in sections(values):
+                given = chart.values("production")
+                place = given
+                for key in path[:-1]:
+                    place = place.setdefault(key, {})
+                place[path[-1]] = None
+                with self.subTest(".".join(path)):
+                    try:
+                        loaded.validate_schema(given)
+                    except helm_python.HelmError as error:
+                        self.assertIn(f"missing property '{path[-1]}'", str(error))
+                    else:
+                        loaded.render(given, name=chart.RELEASE, namespace=chart.NAMESPACE)
+
+    def test_null_takes_away_by_helm_3_as_well(self):
+        gone = {"global": None, "imagePullSecrets": None, "commonLabels": None, "commonAnnotations": None, "networkPolicy": {"egress": None}}
+        gone |= {"autoscaling": {"cpu": None}, "embedded": None, "tests": None, "monitoring": {"dashboards": None}}
+        gone |= {"podSecurityContext": None, "securityContext": None, "topologySpread": None}
+        found = self.both(over(chart.values("production"), gone))
+        self.assertNotIn("team", chart.workload(found)["metadata"]["labels"])
+        with self.assertRaises(chart.Refused) as refused:
+            chart.rendered3(over(chart.values("production"), {"image": None}))
+        self.assertIn("image is required", str(refused.exception))
+
+    def test_names_that_yaml_takes_for_something_else_stay_texts(self):
+        change = {
+            "namespaceOverride": "2024",
+            "nameOverride": "1e3",
+            "imagePullSecrets": ["123"],
+            "configSecrets": {"state": {"secret": "12345", "key": "1", "format": "redis://:$(value)@a"}, "admin.tokens.a.sha256": {"secret": "1e3", "key": "on"}},
+            "configFiles": {"nats.ca_file": {"configMap": "0x1f", "key": "null"}, "nats.credentials_file": {"secret": "777", "key": "1"}},
+            "serviceAccount": {"create": False, "name": "123"},
+            "priorityClassName": "10",
+            "ingress": {"className": "5", "hosts": [{"host": "1", "paths": [{"path": "/"}]}]},
+            "topologySpread": {"topologyKeys": ["1"]},
+            "autoscaling": {"streams": {"metric": "1"}},
+        }
+        given = over(chart.values("production"), change)
+        self.both(given, release="1234567")
+        found = self.both(given | {"fullnameOverride": "1234567"})
+        self.assertEqual(chart.workload(found)["metadata"]["name"], "1234567")
+
+
+class Dependency(unittest.TestCase):
+    """The chart inside another one, which has a `condition` and values for all."""
+
+    def made(self, values):
+        """What both Helms make of it."""
+        about = {"apiVersion": "v2", "name": "parent", "version": "1.0.0"}
+        about["dependencies"] = [{"name": "holdfast", "version": "*", "condition": "holdfast.enabled"}]
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copytree(chart.CHART, Path(folder) / "charts" / "holdfast")
+            (Path(folder) / "Chart.yaml").write_text(yaml.safe_dump(about))
+            three = chart.by_name(chart.objects(chart.rendered3(values, Path(folder))))
+            four = chart.by_name(chart.objects4(chart.rendered4(values, Path(folder))))
+        self.assertEqual(without_secrets(three), without_secrets(four))
+        return three
+
+    def test_it_can_be_switched_on_and_off_and_gets_the_names_of_pull_secrets(self):
+        for secrets in ([{"name": "company"}], ["company"]):
+            given = {"global": {"imagePullSecrets": secrets, "storageClass": "fast"}}
+            given["holdfast"] = chart.values("embedded") | {"enabled": True, "imagePullSecrets": [{"name": "company"}, "own"]}
+            found = self.made(given)
+            for each in found.values():
+                pod = each["spec"] if each["kind"] == "Pod" else each.get("spec", {}).get("template", {}).get("spec")
+                if pod is not None:
+                    self.assertEqual(pod["imagePullSecrets"], [{"name": "company"}, {"name": "own"}])
+            self.assertEqual({name: said for name in found if (said := schemas.faults(found[name]))}, {})
+        self.assertEqual(self.made(given | {"holdfast": {"enabled": False}}), {})
 
 
 class Upgrades(unittest.TestCase):

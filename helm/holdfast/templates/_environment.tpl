@@ -7,15 +7,15 @@
 {{- $kept := dict -}}
 {{- range $key, $value := default (dict) (default (dict) $found).data }}{{ $_ := set $kept $key (b64dec $value) }}{{ end -}}
 {{- $made := dict -}}
-{{- if .Values.auth.generateToken -}}
+{{- if (.Values.auth).generateToken -}}
 {{- $token := get $kept "token" | default (printf "hf_%s" (randAlphaNum 43)) -}}
 {{- $_ := set $made "token" $token -}}
 {{- $_ := set $made "token-sha256" (sha256sum $token) -}}
 {{- end -}}
-{{- if .Values.embedded.redis.enabled -}}
+{{- if ((.Values.embedded).redis).enabled -}}
 {{- $_ := set $made "redis-password" (get $kept "redis-password" | default (randAlphaNum 32)) -}}
 {{- end -}}
-{{- if .Values.embedded.nats.enabled -}}
+{{- if ((.Values.embedded).nats).enabled -}}
 {{- $_ := set $made "nats-password" (get $kept "nats-password" | default (randAlphaNum 32)) -}}
 {{- $_ := set $made "cluster-key" (get $kept "cluster-key" | default (randAlphaNum 64 | sha256sum)) -}}
 {{- end -}}
@@ -27,8 +27,8 @@
 - name: {{ .name }}
   valueFrom:
     secretKeyRef:
-      name: {{ .secret }}
-      key: {{ .key }}
+      name: {{ .secret | quote }}
+      key: {{ .key | quote }}
 {{- end }}
 
 {{- define "holdfast.environment" -}}
@@ -37,21 +37,22 @@
   valueFrom:
     fieldRef:
       fieldPath: metadata.name
-{{- if .Values.auth.generateToken }}
+{{- if (.Values.auth).generateToken }}
 {{ include "holdfast.fromSecret" (dict "name" "HOLDFAST_AUTH_TOKENS_TRYOUT_SHA256" "secret" $generated "key" "token-sha256") }}
 {{- end }}
-{{- if .Values.embedded.redis.enabled }}
+{{- if ((.Values.embedded).redis).enabled }}
 {{ include "holdfast.fromSecret" (dict "name" "REDIS_PASSWORD" "secret" $generated "key" "redis-password") }}
 - name: HOLDFAST_STATE
   value: redis://:$(REDIS_PASSWORD)@{{ include "holdfast.fullname" . }}-redis:6379/0
 {{- end }}
-{{- if .Values.embedded.nats.enabled }}
+{{- if ((.Values.embedded).nats).enabled }}
 {{ include "holdfast.fromSecret" (dict "name" "NATS_PASSWORD" "secret" $generated "key" "nats-password") }}
 - name: HOLDFAST_BUS
   value: nats://holdfast:$(NATS_PASSWORD)@{{ include "holdfast.fullname" . }}-nats:4222
 {{ include "holdfast.fromSecret" (dict "name" "HOLDFAST_CLUSTER_KEYS_TRYOUT_SECRET" "secret" $generated "key" "cluster-key") }}
 {{- end }}
-{{- range $key, $from := .Values.configSecrets }}
+{{- $given := include "holdfast.given" . | fromYaml }}
+{{- range $key, $from := $given.configSecrets }}
 {{- $variable := include "holdfast.variable" $key }}
 {{- if $from.format }}
 {{- $raw := printf "SECRET_%s" (trimPrefix "HOLDFAST_" $variable) }}
@@ -62,7 +63,7 @@
 {{ include "holdfast.fromSecret" (dict "name" $variable "secret" $from.secret "key" $from.key) }}
 {{- end }}
 {{- end }}
-{{- range $key, $from := .Values.configFiles }}
+{{- range $key, $from := $given.configFiles }}
 - name: {{ include "holdfast.variable" $key }}
   value: {{ include "holdfast.filePath" $from | quote }}
 {{- end }}
@@ -74,7 +75,7 @@
 {{/* The Secrets and ConfigMaps of configFiles, each once, as a map: source → {secret|configMap, keys}. */}}
 {{- define "holdfast.files" -}}
 {{- $sources := dict -}}
-{{- range $_, $from := .Values.configFiles -}}
+{{- range $_, $from := (include "holdfast.given" . | fromYaml).configFiles -}}
 {{- $source := include "holdfast.fileSource" $from -}}
 {{- $keys := get $sources $source | default (dict "keys" (list)) | dig "keys" (list) -}}
 {{- $_ := set $sources $source (merge (dict "keys" (append $keys $from.key | uniq | sortAlpha)) $from) -}}
@@ -89,21 +90,21 @@ files-{{ . | sha256sum | trunc 10 }}
 {{- define "holdfast.volumes" -}}
 - name: config
   configMap:
-    name: {{ include "holdfast.fullname" . }}
+    name: {{ include "holdfast.fullname" . | quote }}
 {{- range $source, $from := include "holdfast.files" . | fromYaml }}
 - name: {{ include "holdfast.volumeName" $source }}
   {{- if $from.secret }}
   secret:
-    secretName: {{ $from.secret }}
+    secretName: {{ $from.secret | quote }}
     defaultMode: 0440
   {{- else }}
   configMap:
-    name: {{ $from.configMap }}
+    name: {{ $from.configMap | quote }}
   {{- end }}
     items:
       {{- range $from.keys }}
-      - key: {{ . }}
-        path: {{ . }}
+      - key: {{ . | quote }}
+        path: {{ . | quote }}
       {{- end }}
 {{- end }}
 {{- with .Values.extraVolumes }}
@@ -117,7 +118,7 @@ files-{{ . | sha256sum | trunc 10 }}
   readOnly: true
 {{- range $source, $_ := include "holdfast.files" . | fromYaml }}
 - name: {{ include "holdfast.volumeName" $source }}
-  mountPath: /etc/holdfast/files/{{ $source }}
+  mountPath: {{ printf "/etc/holdfast/files/%s" $source | quote }}
   readOnly: true
 {{- end }}
 {{- with .Values.extraVolumeMounts }}

@@ -21,7 +21,7 @@ nginx.org/client-max-body-size: "0"
 nginx.org/proxy-read-timeout: {{ printf "%ds" $idle }}
 nginx.org/proxy-send-timeout: {{ printf "%ds" $idle }}
 {{- if $https }}
-nginx.org/ssl-services: {{ include "holdfast.fullname" . }}
+nginx.org/ssl-services: {{ include "holdfast.fullname" . | quote }}
 {{- end }}
 {{- else if eq $controller "haproxytech" -}}
 haproxy.org/timeout-server: {{ printf "%ds" $idle }}

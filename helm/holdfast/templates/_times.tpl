@@ -32,8 +32,8 @@
 
 {{/* (dict "root" $ "key" "notice" "default" "5s") → whole seconds, rounded up. */}}
 {{- define "holdfast.drainSeconds" -}}
-{{- $given := get (default (dict) .root.Values.config.drain) .key -}}
-{{- $text := ternary .default $given (kindIs "invalid" $given | or (eq (toString $given) "")) -}}
+{{- $given := dig "drain" .key "" (include "holdfast.given" .root | fromYaml).config | toString -}}
+{{- $text := $given | default .default -}}
 {{- $milliseconds := include "holdfast.milliseconds" (dict "key" (printf "drain.%s" .key) "text" $text) -}}
 {{- div (add (int64 $milliseconds) 999) 1000 -}}
 {{- end }}
