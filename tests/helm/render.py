@@ -374,16 +374,47 @@ class Dependency(unittest.TestCase):
 
 
 class Upgrades(unittest.TestCase):
-    def made(self, secrets):
-        """What Helm 4 would send to a cluster that has these Secrets."""
-        server = cluster.started({"hf-holdfast-generated": secrets} if secrets else {})
+    def started(self, objects):
+        server = cluster.started(objects)
         self.addCleanup(server.server_close)
         self.addCleanup(server.shutdown)
+        return server
+
+    def made(self, secrets):
+        """What Helm 4 would send to a cluster that has these values in the chart's Secret."""
+        place = "api/v1/namespaces/gateway/secrets/hf-holdfast-generated"
+        server = self.started({place: cluster.secret("hf-holdfast-generated", secrets)} if secrets else {})
         reached = {"kube_apiserver": f"http://127.0.0.1:{server.server_port}", "kubeconfig_content": NO_CLUSTER}
         with helm_python.Config(namespace=chart.NAMESPACE, storage_driver="memory", **reached) as config:
             release = config.install(chart.CHART, chart.RELEASE, chart.values("embedded"), dry_run="server")
         data = chart.by_name(chart.objects(release["manifest"]))["Secret/hf-holdfast-generated"]["data"]
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+    def helm(self, server, verb, given):
+        """Helm 3, which compares the last revision, what there is and what there should be."""
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            json.dump(given, file)
+            file.flush()
+            reached = ["--kube-apiserver", f"http://127.0.0.1:{server.server_port}", "--kubeconfig", "/dev/null", "-n", chart.NAMESPACE]
+            chart.helm3(verb, chart.RELEASE, chart.CHART, "-f", file.name, "--disable-openapi-validation", *reached)
+
+    def test_the_autoscaler_keeps_its_number(self):
+        scaled = over(chart.values("embedded"), {"autoscaling": {"enabled": True}})
+        place = "apis/apps/v1/namespaces/gateway/deployments/hf-holdfast"
+        for before, begun in [(scaled, None), (chart.values("embedded"), 3)]:
+            server = self.started({})
+            self.helm(server, "install", before)
+            self.assertEqual(server.objects[place]["spec"].get("replicas"), begun)
+            for number, change in [(4, 300), (20, 301)]:
+                server.objects[place]["spec"]["replicas"] = number
+                server.patches.clear()
+                self.helm(server, "upgrade", over(scaled, {"config": {"log": {"events_max": change}}}))
+                patched = dict(server.patches)[place]
+                self.assertIn("template", patched["spec"])
+                self.assertNotIn("replicas", patched["spec"])
+
+    def test_without_a_cluster_the_autoscaler_is_left_alone(self):
+        self.assertNotIn("replicas", chart.workload(chart.example3("production"))["spec"])
 
     def test_what_the_chart_made_up_stays(self):
         first = self.made({})
