@@ -234,6 +234,26 @@ class Parts(unittest.TestCase):
         ingress = {"enabled": True, "controller": "none", "hosts": [{"host": "a.example"}]}
         self.assertNotIn("annotations", self.made({"ingress": ingress})["Ingress/hf-holdfast"]["metadata"])
 
+    def test_a_prometheus_that_is_locked_out_is_warned_of(self):
+        both = {"networkPolicy": {"enabled": True}, "monitoring": {"podMonitor": {"enabled": True}}}
+        mine = {"networkPolicy": {"adminFrom": [{"namespaceSelector": {}}]}}
+        for change, warned in [(both, True), (over(both, mine), False), ({"networkPolicy": {"enabled": True}}, False)]:
+            notes = chart.rendered4(over(chart.values("tryout"), change))["holdfast/templates/NOTES.txt"]
+            self.assertEqual("A Prometheus elsewhere gets no metrics" in notes, warned, change)
+
+    def test_the_policy_lets_helm_test_in(self):
+        for example in ("production", "embedded"):
+            found = chart.example3(example)
+            test = found["Pod/hf-holdfast-test"]["metadata"]
+            open_ports = set()
+            for rule in found["NetworkPolicy/hf-holdfast"]["spec"]["ingress"]:
+                for peer in rule.get("from", [{"podSelector": {}}]):
+                    if "namespaceSelector" not in peer and selected(peer["podSelector"].get("matchLabels", {}), test["labels"]):
+                        open_ports |= {port["port"] for port in rule["ports"]}
+            self.assertEqual(open_ports, {"http", "admin"}, example)
+        found = self.made({"tests": {"enabled": False}}, "production")
+        self.assertEqual(len(found["NetworkPolicy/hf-holdfast"]["spec"]["ingress"]), 2)
+
     def test_long_names_stay_host_names(self):
         found = self.made({"fullnameOverride": "a" * 44 + "-" + "b" * 20})
         self.assertEqual(chart.workload(found)["metadata"]["name"], "a" * 44)
@@ -439,7 +459,8 @@ class Manual(unittest.TestCase):
                 given = yaml.safe_load(block)
                 for found in chart.objects(chart.rendered3(given)):
                     self.assertEqual(schemas.faults(found), [])
-                chart.rendered4(given)
+                notes = chart.rendered4(given)["holdfast/templates/NOTES.txt"]
+                self.assertNotIn("A Prometheus elsewhere gets no metrics", notes)
 
 
 class Refusals(unittest.TestCase):
