@@ -209,6 +209,16 @@ class Parts(unittest.TestCase):
     def test_no_pdb_where_it_would_only_be_in_the_way(self):
         self.assertFalse([name for name in chart.example3("tryout") if name.startswith("PodDisruptionBudget/")])
 
+    def test_a_service_says_what_is_spoken(self):
+        for example, change, said in [
+            ("tryout", {}, "http"),
+            ("tls", {}, "https"),
+            ("tls", {"service": {"appProtocol": "kubernetes.io/ws"}}, "kubernetes.io/ws"),
+            ("tls", {"service": {"appProtocol": "none"}}, None),
+        ]:
+            port = self.made(change, example)["Service/hf-holdfast"]["spec"]["ports"][0]
+            self.assertEqual(port.get("appProtocol"), said, change)
+
     def test_a_pdb_by_what_has_to_be_there(self):
         spec = self.made({"podDisruptionBudget": {"minAvailable": "50%"}})["PodDisruptionBudget/hf-holdfast"]["spec"]
         self.assertEqual((spec.get("minAvailable"), spec.get("maxUnavailable")), ("50%", None))
@@ -233,6 +243,14 @@ class Parts(unittest.TestCase):
             self.assertEqual(self.made({"ingress": ingress})["Ingress/hf-holdfast"]["metadata"]["annotations"][key], "mine")
         ingress = {"enabled": True, "controller": "none", "hosts": [{"host": "a.example"}]}
         self.assertNotIn("annotations", self.made({"ingress": ingress})["Ingress/hf-holdfast"]["metadata"])
+
+    def test_an_alb_asks_for_readiness_where_any_host_may(self):
+        ingress = {"enabled": True, "controller": "alb", "hosts": [{"host": "a.example"}]}
+        admin = {"listen": "0.0.0.0:9999"}
+        for example, change, protocol, port in [("tryout", {"config": {"admin": admin}}, "HTTP", "9999"), ("tls", {}, "HTTPS", "4445")]:
+            annotations = self.made(over(change, {"ingress": ingress}), example)["Ingress/hf-holdfast"]["metadata"]["annotations"]
+            about = {key.rpartition("-")[2]: value for key, value in annotations.items() if "/healthcheck-" in key}
+            self.assertEqual(about, {"port": port, "protocol": protocol, "path": "/readyz"})
 
     def test_a_prometheus_that_is_locked_out_is_warned_of(self):
         both = {"networkPolicy": {"enabled": True}, "monitoring": {"podMonitor": {"enabled": True}}}
@@ -342,6 +360,10 @@ class Overlays(unittest.TestCase):
         gone |= {"podSecurityContext": None, "securityContext": None, "topologySpread": None}
         found = self.both(over(chart.values("production"), gone))
         self.assertNotIn("team", chart.workload(found)["metadata"]["labels"])
+        for each in self.both(chart.values("embedded") | gone | {"embedded": chart.values("embedded")["embedded"], "tests": {}}).values():
+            self.assertNotIn("securityContext", yaml.safe_dump(each))
+        found = self.both(over(chart.values("gateway-api"), {"httpRoute": {"timeouts": None}}))
+        self.assertNotIn("timeouts", found["HTTPRoute/hf-holdfast"]["spec"]["rules"][0])
         with self.assertRaises(chart.Refused) as refused:
             chart.rendered3(over(chart.values("production"), {"image": None}))
         self.assertIn("image is required", str(refused.exception))
@@ -357,6 +379,7 @@ class Overlays(unittest.TestCase):
             "priorityClassName": "10",
             "ingress": {"className": "5", "hosts": [{"host": "1", "paths": [{"path": "/"}]}]},
             "topologySpread": {"topologyKeys": ["1"]},
+            "service": {"appProtocol": "1"},
             "autoscaling": {"streams": {"metric": "1"}},
         }
         given = over(chart.values("production"), change)
