@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
 import tempfile
 import unittest
 from pathlib import Path
@@ -179,7 +180,8 @@ class Times(unittest.TestCase):
         self.check({"config": {"drain": {"notice": "1m", "timeout": "2m"}}}, None, 125)
         self.check({"config": {"drain": {"notice": "0", "timeout": "1h30m"}}}, 10, 5415)
         self.check({"config": {"drain": {"notice": 0}}}, 10, 40)
-        self.check({"config": {"drain": {"notice": "1500ms", "timeout": "08s1ms"}}}, 8, 22)
+        self.check({"config": {"drain": {"notice": "1500ms", "timeout": "08s1ms"}}}, 9, 23)
+        self.check({"config": {"drain": {"notice": "500ms"}}}, 10, 40)
         self.check({"config": {"drain": None}}, 5, 35)
         self.check({"config": {"drain": {"notice": None}}}, 5, 35)
         self.check({"termination": {"endpointsSeconds": 0}}, None, 30)
@@ -470,6 +472,23 @@ class Upgrades(unittest.TestCase):
         again = self.made(kept)
         self.assertNotEqual(again.pop("nats-password"), first["nats-password"])
         self.assertEqual(again, kept)
+
+
+class Release(unittest.TestCase):
+    def test_a_released_chart_pulls_the_image_that_was_released_with_it(self):
+        workflow = yaml.safe_load((chart.ROOT / ".github" / "workflows" / "release.yml").read_text())
+        step = next(each for each in workflow["jobs"]["publish"]["steps"] if each.get("name") == "Chart")
+        for repository in ("holdfast/holdfast", "Somebody/Fork"):
+            with tempfile.TemporaryDirectory() as folder:
+                shutil.copytree(chart.CHART, Path(folder) / "helm" / "holdfast")
+                (Path(folder) / "helm.sh").write_text(f'[ "$1" = push ] && echo "pushed $2 $3" || exec {chart.HELM} "$@"\n')
+                given = {"IMAGE": f"ghcr.io/{repository}", "GITHUB_REPOSITORY": repository, "VERSION": "1.2.3"}
+                given["GITHUB_REPOSITORY_OWNER"] = repository.partition("/")[0]
+                script = f"helm() {{ bash helm.sh \"$@\"; }}\n{step['run']}"
+                command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
+                done = subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, check=False)
+            self.assertIn(f'image: "ghcr.io/{repository.lower()}:1.2.3"', done.stdout, done.stderr)
+            self.assertIn(f"pushed holdfast-1.2.3.tgz oci://ghcr.io/{repository.partition('/')[0].lower()}/charts", done.stdout)
 
 
 class Manual(unittest.TestCase):

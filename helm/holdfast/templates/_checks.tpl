@@ -6,10 +6,16 @@
 {{- $variables := include "holdfast.extraVariables" . -}}
 {{- $auth := default (dict) $config.auth -}}
 
-{{- range $key := list "listen" "admin.listen" "admin.expose" "drain.notice" "drain.handover" "drain.timeout" -}}
+{{- range $key := list "listen" "admin.listen" "admin.expose" "drain.notice" "drain.handover" "drain.timeout" "http.tls.certificate_file" "admin.tls.certificate_file" -}}
 {{- $variable := include "holdfast.variable" $key -}}
 {{- if or (contains (printf " %s " $variable) $variables) (hasKey $given.configSecrets $key) -}}
-{{- fail (printf "\n\n%s is computed with: write config.%s instead of the variable %s." $key $key $variable) -}}
+{{- fail (printf "\n\n%s is computed with: write config.%s%s instead of the variable %s." $key $key (ternary ", or configFiles," "" (hasSuffix "_file" $key)) $variable) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.extraArgs -}}
+{{- $flag := regexFind "^--(config|listen|admin-listen|state|bus)(=|$)" . | trimSuffix "=" -}}
+{{- if $flag -}}
+{{- fail (printf "\n\nextraArgs: the chart computes with what %s would change, and flags win over the configuration. Write config.%s instead." $flag (trimPrefix "--" $flag | replace "-" ".")) -}}
 {{- end -}}
 {{- end -}}
 {{- if not (has (toString $config.admin.expose) (list "true" "on" "yes")) -}}
