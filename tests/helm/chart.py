@@ -84,7 +84,7 @@ def hidden(text):
         if "kind: Secret" in part and "-generated" in part:
             above, data = part.split("\ndata:\n")
             parts[at] = above + "\ndata:\n" + re.sub(r'^(  [a-z0-9-]+): "[^"]+"$', r"\1: bWFkZSB1cA==", data, flags=re.M)
-    return "\n---\n".join(parts)
+    return re.sub(r'(checksum/generated): "[0-9a-f]+"', r'\1: "made up"', "\n---\n".join(parts))
 
 
 def golden_texts(example):

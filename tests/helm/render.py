@@ -36,6 +36,8 @@ def without_secrets(found):
     """Without what the chart made up, which is another each time."""
     found = copy.deepcopy(found)
     for each in found.values():
+        pod = each.get("spec", {}).get("template", {})
+        pod.get("metadata", {}).get("annotations", {}).pop("checksum/generated", None)
         if each["kind"] == "Secret":
             each["data"] = sorted(each["data"])
     return found
@@ -274,6 +276,20 @@ class Parts(unittest.TestCase):
         found = self.made({"tests": {"enabled": False}}, "production")
         self.assertEqual(len(found["NetworkPolicy/hf-holdfast"]["spec"]["ingress"]), 2)
 
+    def test_the_embedded_servers_take_passwords_of_ones_own(self):
+        change = {"embedded": {"existingSecret": "ours"}, "auth": None, "config": {"auth": {"mode": "none", "insecure": True}}}
+        texts = [chart.rendered3(over(chart.values("embedded"), change)) for _ in range(2)]
+        self.assertEqual(*texts, "there is nothing random in it")
+        found = chart.by_name(chart.objects(texts[0]))
+        self.assertFalse([name for name in found if name.startswith("Secret/")])
+        read = set()
+        for of in ("", "-redis", "-nats"):
+            pod = found[f"Deployment/hf-holdfast{of}"]["spec"]["template"]
+            self.assertNotIn("checksum/generated", pod["metadata"].get("annotations", {}))
+            references = [each["valueFrom"].get("secretKeyRef") for each in pod["spec"]["containers"][0]["env"] if "valueFrom" in each]
+            read |= {(each["name"], each["key"]) for each in references if each}
+        self.assertEqual(read, {("ours", key) for key in ("redis-password", "nats-password", "cluster-key")})
+
     def test_long_names_stay_host_names(self):
         found = self.made({"fullnameOverride": "a" * 44 + "-" + "b" * 20})
         self.assertEqual(chart.workload(found)["metadata"]["name"], "a" * 44)
@@ -432,7 +448,12 @@ class Upgrades(unittest.TestCase):
         reached = {"kube_apiserver": f"http://127.0.0.1:{server.server_port}", "kubeconfig_content": NO_CLUSTER}
         with helm_python.Config(namespace=chart.NAMESPACE, storage_driver="memory", **reached) as config:
             release = config.install(chart.CHART, chart.RELEASE, chart.values("embedded"), dry_run="server")
-        data = chart.by_name(chart.objects(release["manifest"]))["Secret/hf-holdfast-generated"]["data"]
+        found = chart.by_name(chart.objects(release["manifest"]))
+        self.checksums = [
+            found[f"Deployment/hf-holdfast{of}"]["spec"]["template"]["metadata"]["annotations"]["checksum/generated"]
+            for of in ("", "-redis", "-nats")
+        ]
+        data = found["Secret/hf-holdfast-generated"]["data"]
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
     def helm(self, server, verb, given):
@@ -464,14 +485,19 @@ class Upgrades(unittest.TestCase):
     def test_what_the_chart_made_up_stays(self):
         first = self.made({})
         self.assertEqual(first["token-sha256"], hashlib.sha256(first["token"].encode()).hexdigest())
+        before = self.checksums
         self.assertEqual(self.made(first), first)
+        self.assertEqual(self.checksums, before, "no pod is replaced")
 
     def test_what_is_missing_is_made(self):
         first = self.made({})
+        before = self.checksums
         kept = {key: value for key, value in first.items() if key != "nats-password"}
         again = self.made(kept)
         self.assertNotEqual(again.pop("nats-password"), first["nats-password"])
         self.assertEqual(again, kept)
+        replaced = [now != then for now, then in zip(self.checksums, before)]
+        self.assertEqual(replaced, [True, False, True], "who reads it is replaced")
 
 
 class Release(unittest.TestCase):

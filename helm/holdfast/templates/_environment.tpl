@@ -1,7 +1,12 @@
 {{/* Variables and files of the gateway's container. */}}
 
-{{/* What the chart makes up for trying out, as a map; what the cluster has already, stays. Empty if nothing is asked for. */}}
+{{/* What the chart makes up for trying out, as a map; what the cluster has already, stays. Empty if nothing is asked for. It is made
+     once for all templates, or each would have another. */}}
 {{- define "holdfast.generated" -}}
+{{- if not (hasKey .Values "generated") }}{{ $_ := set .Values "generated" (include "holdfast.generate" . | fromYaml) }}{{ end -}}
+{{- toYaml .Values.generated -}}
+{{- end }}
+{{- define "holdfast.generate" -}}
 {{- $name := printf "%s-generated" (include "holdfast.fullname" .) -}}
 {{- $found := lookup "v1" "Secret" (include "holdfast.namespace" .) $name -}}
 {{- $kept := dict -}}
@@ -12,14 +17,20 @@
 {{- $_ := set $made "token" $token -}}
 {{- $_ := set $made "token-sha256" (sha256sum $token) -}}
 {{- end -}}
-{{- if ((.Values.embedded).redis).enabled -}}
+{{- $own := not (.Values.embedded).existingSecret -}}
+{{- if and $own ((.Values.embedded).redis).enabled -}}
 {{- $_ := set $made "redis-password" (get $kept "redis-password" | default (randAlphaNum 32)) -}}
 {{- end -}}
-{{- if ((.Values.embedded).nats).enabled -}}
+{{- if and $own ((.Values.embedded).nats).enabled -}}
 {{- $_ := set $made "nats-password" (get $kept "nats-password" | default (randAlphaNum 32)) -}}
 {{- $_ := set $made "cluster-key" (get $kept "cluster-key" | default (randAlphaNum 64 | sha256sum)) -}}
 {{- end -}}
-{{- if $made }}{{ toYaml $made }}{{ end -}}
+{{- toYaml $made -}}
+{{- end }}
+
+{{/* The Secret with the passwords of the embedded servers. */}}
+{{- define "holdfast.embeddedSecret" -}}
+{{- default (printf "%s-generated" (include "holdfast.fullname" .)) (.Values.embedded).existingSecret -}}
 {{- end }}
 
 {{/* A variable from a Secret: (dict "name" … "secret" … "key" …). */}}
@@ -33,6 +44,7 @@
 
 {{- define "holdfast.environment" -}}
 {{- $generated := printf "%s-generated" (include "holdfast.fullname" .) -}}
+{{- $embedded := include "holdfast.embeddedSecret" . -}}
 - name: HOLDFAST_CLUSTER_NODE_NAME
   valueFrom:
     fieldRef:
@@ -41,15 +53,15 @@
 {{ include "holdfast.fromSecret" (dict "name" "HOLDFAST_AUTH_TOKENS_TRYOUT_SHA256" "secret" $generated "key" "token-sha256") }}
 {{- end }}
 {{- if ((.Values.embedded).redis).enabled }}
-{{ include "holdfast.fromSecret" (dict "name" "REDIS_PASSWORD" "secret" $generated "key" "redis-password") }}
+{{ include "holdfast.fromSecret" (dict "name" "REDIS_PASSWORD" "secret" $embedded "key" "redis-password") }}
 - name: HOLDFAST_STATE
   value: redis://:$(REDIS_PASSWORD)@{{ include "holdfast.fullname" . }}-redis:6379/0
 {{- end }}
 {{- if ((.Values.embedded).nats).enabled }}
-{{ include "holdfast.fromSecret" (dict "name" "NATS_PASSWORD" "secret" $generated "key" "nats-password") }}
+{{ include "holdfast.fromSecret" (dict "name" "NATS_PASSWORD" "secret" $embedded "key" "nats-password") }}
 - name: HOLDFAST_BUS
   value: nats://holdfast:$(NATS_PASSWORD)@{{ include "holdfast.fullname" . }}-nats:4222
-{{ include "holdfast.fromSecret" (dict "name" "HOLDFAST_CLUSTER_KEYS_TRYOUT_SECRET" "secret" $generated "key" "cluster-key") }}
+{{ include "holdfast.fromSecret" (dict "name" "HOLDFAST_CLUSTER_KEYS_TRYOUT_SECRET" "secret" $embedded "key" "cluster-key") }}
 {{- end }}
 {{- $given := include "holdfast.given" . | fromYaml }}
 {{- range $key, $from := $given.configSecrets }}

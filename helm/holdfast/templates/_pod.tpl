@@ -15,6 +15,9 @@ metadata:
   annotations:
     # A changed configuration is a rollout.
     checksum/config: {{ include "holdfast.config" . | sha256sum | quote }}
+    {{- with include "holdfast.generated" . | fromYaml }}
+    checksum/generated: {{ toJson . | sha256sum | quote }}
+    {{- end }}
     kubectl.kubernetes.io/default-container: holdfast
     {{- with merge (dict) (default (dict) .Values.podAnnotations) (default (dict) .Values.commonAnnotations) }}
     {{- toYaml . | nindent 4 }}
