@@ -461,8 +461,10 @@ class Upgrades(unittest.TestCase):
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
             json.dump(given, file)
             file.flush()
-            reached = ["--kube-apiserver", f"http://127.0.0.1:{server.server_port}", "--kubeconfig", "/dev/null", "-n", chart.NAMESPACE]
-            chart.helm3(verb, chart.RELEASE, chart.CHART, "-f", file.name, "--disable-openapi-validation", *reached)
+            chart.helm3(verb, chart.RELEASE, chart.CHART, "-f", file.name, "--disable-openapi-validation", *self.reached(server))
+
+    def reached(self, server):
+        return ["--kube-apiserver", f"http://127.0.0.1:{server.server_port}", "--kubeconfig", "/dev/null", "-n", chart.NAMESPACE]
 
     def test_the_autoscaler_keeps_its_number(self):
         scaled = over(chart.values("embedded"), {"autoscaling": {"enabled": True}})
@@ -478,6 +480,10 @@ class Upgrades(unittest.TestCase):
                 patched = dict(server.patches)[place]
                 self.assertIn("template", patched["spec"])
                 self.assertNotIn("replicas", patched["spec"])
+            if before == scaled:
+                server.patches.clear()
+                chart.helm3("rollback", chart.RELEASE, "1", *self.reached(server))
+                self.assertNotIn("replicas", json.dumps(dict(server.patches).get(place)))
 
     def test_without_a_cluster_the_autoscaler_is_left_alone(self):
         self.assertNotIn("replicas", chart.workload(chart.example3("production"))["spec"])
