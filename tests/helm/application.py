@@ -99,16 +99,17 @@ class Run(unittest.TestCase):
         return process
 
     def helm_test(self, found, clients, admin):
-        """What the pod of `helm test` says, with the programs of its image's kind."""
-        for name in ("sh", "wget", "grep"):
+        """The pod of `helm test`, with the programs of its image's kind."""
+        for name in ("sh", "wget", "grep", "date", "sleep", "timeout"):
             (self.folder / name).symlink_to(shutil.which("busybox"))
         part = found["Pod/hf-holdfast-test"]["spec"]["containers"][0]
         environment = {each["name"]: each["value"] for each in part["env"]}
         environment |= {"CLIENTS": f"http://127.0.0.1:{clients}", "ADMIN": f"http://127.0.0.1:{admin}", "PATH": str(self.folder)}
         command = [self.folder / part["command"][0], *part["command"][1:], *part["args"]]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        return done.stdout
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
 
     def test_the_embedded_servers_and_the_token_work_and_the_pod_ends_in_time(self):
         found = chart.example3("embedded")
@@ -125,9 +126,10 @@ class Run(unittest.TestCase):
             for name, value in pod.environment.items()
         }
         listen = ["--listen", f"127.0.0.1:{clients}", "--admin-listen", f"127.0.0.1:{admin}"]
-        node = self.start([*pod.command(HOLDFAST, "serve"), *listen], env=QUIET | environment)
-
         self.folder = Path(folder.name)
+        test = self.helm_test(found, clients, admin)
+        self.assertIn("refused", test.stderr.readline(), "it begins before the node is there")
+        node = self.start([*pod.command(HOLDFAST, "serve"), *listen], env=QUIET | environment)
 
         def probe(kind):
             wanted = pod.container[kind]["httpGet"]
@@ -145,7 +147,9 @@ class Run(unittest.TestCase):
             metric = yaml.safe_load((chart.CHART / "values.yaml").read_text())["autoscaling"]["streams"]["metric"]
             with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=2) as metrics:
                 self.assertIn(f"\n{metric}{{", metrics.read().decode(), "what the autoscaler goes by")
-            self.assertIn("a stranger is refused", self.helm_test(found, clients, admin))
+            said = test.communicate(timeout=20)
+            self.assertEqual(test.returncode, 0, said)
+            self.assertIn("a stranger is refused", said[0])
 
             seconds = pod.container["lifecycle"]["preStop"]["sleep"]["seconds"]
             node.terminate()

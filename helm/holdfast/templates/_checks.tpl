@@ -1,35 +1,42 @@
 {{/* What is wrong before anything is made. A text that names the fault and what to write is worth more than pods that
      don't start. What the application itself refuses is left to it. */}}
 {{- define "holdfast.checks" -}}
-{{- $config := .Values.config -}}
+{{- $given := include "holdfast.given" . | fromYaml -}}
+{{- $config := $given.config -}}
 {{- $variables := include "holdfast.extraVariables" . -}}
 {{- $auth := default (dict) $config.auth -}}
 
-{{- range $key := list "listen" "admin.listen" "admin.expose" "drain.notice" "drain.handover" "drain.timeout" -}}
+{{- range $key := list "listen" "admin.listen" "admin.expose" "drain.notice" "drain.handover" "drain.timeout" "http.tls.certificate_file" "admin.tls.certificate_file" -}}
 {{- $variable := include "holdfast.variable" $key -}}
-{{- if or (contains (printf " %s " $variable) $variables) (hasKey $.Values.configSecrets $key) -}}
-{{- fail (printf "\n\n%s is computed with: write config.%s instead of the variable %s." $key $key $variable) -}}
+{{- if or (contains (printf " %s " $variable) $variables) (hasKey $given.configSecrets $key) -}}
+{{- fail (printf "\n\n%s is computed with: write config.%s%s instead of the variable %s." $key $key (ternary ", or configFiles," "" (hasSuffix "_file" $key)) $variable) -}}
 {{- end -}}
 {{- end -}}
-{{- if not (has (toString (dig "expose" "" (default (dict) $config.admin))) (list "true" "on" "yes")) -}}
+{{- range .Values.extraArgs -}}
+{{- $flag := regexFind "^--(config|listen|admin-listen|state|bus)(=|$)" . | trimSuffix "=" -}}
+{{- if $flag -}}
+{{- fail (printf "\n\nextraArgs: the chart computes with what %s would change, and flags win over the configuration. Write config.%s instead." $flag (trimPrefix "--" $flag | replace "-" ".")) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (has (toString $config.admin.expose) (list "true" "on" "yes")) -}}
 {{- fail "\n\nThe kubelet has to reach the admin port: config.admin.expose must be true." -}}
 {{- end -}}
 
 {{- /* Who may call. */ -}}
 {{- $mode := toString (default "" $auth.mode) -}}
 {{- if contains " HOLDFAST_AUTH_MODE " $variables }}{{ $mode = "variable" }}{{ end -}}
-{{- if and .Values.auth.generateToken (has $mode (list "none")) -}}
+{{- if and (.Values.auth).generateToken (has $mode (list "none")) -}}
 {{- fail "\n\nauth.generateToken and config.auth.mode: none exclude each other." -}}
 {{- end -}}
-{{- if and (eq $mode "") (not .Values.auth.generateToken) -}}
+{{- if and (eq $mode "") (not (.Values.auth).generateToken) -}}
 {{- fail (include "holdfast.chooseAuth" .) -}}
 {{- end -}}
 {{- if and (eq $mode "none") (not (has (toString $auth.insecure) (list "true" "on" "yes"))) -}}
 {{- fail "\n\nWith config.auth.mode: none whoever reaches the pods is everybody. If that is meant, write config.auth.insecure: true as well." -}}
 {{- end -}}
-{{- if and (eq $mode "tokens") (not .Values.auth.generateToken) -}}
+{{- if and (eq $mode "tokens") (not (.Values.auth).generateToken) -}}
 {{- $some := or $auth.tokens $auth.issuers .Values.extraEnvFrom (regexMatch " HOLDFAST_AUTH_(TOKENS|ISSUERS)_" $variables) -}}
-{{- range $key, $_ := .Values.configSecrets -}}
+{{- range $key, $_ := $given.configSecrets -}}
 {{- if regexMatch "^auth\\.(tokens|issuers)\\." $key }}{{ $some = true }}{{ end -}}
 {{- end -}}
 {{- if not $some -}}
@@ -38,13 +45,13 @@
 {{- end -}}
 
 {{- /* What nodes share. */ -}}
-{{- if and .Values.embedded.redis.enabled (or $config.state (hasKey .Values.configSecrets "state")) -}}
+{{- if and ((.Values.embedded).redis).enabled (or $config.state (hasKey $given.configSecrets "state")) -}}
 {{- fail "\n\nThere are two Redises: embedded.redis.enabled, and a `state` of your own. Choose one." -}}
 {{- end -}}
-{{- if and .Values.embedded.nats.enabled (or $config.bus (hasKey .Values.configSecrets "bus")) -}}
+{{- if and ((.Values.embedded).nats).enabled (or $config.bus (hasKey $given.configSecrets "bus")) -}}
 {{- fail "\n\nThere are two NATSes: embedded.nats.enabled, and a `bus` of your own. Choose one." -}}
 {{- end -}}
-{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
+{{- if and (.Values.autoscaling).enabled (gt (int (.Values.autoscaling).minReplicas) (int (.Values.autoscaling).maxReplicas)) -}}
 {{- fail "\n\nautoscaling.minReplicas is above autoscaling.maxReplicas." -}}
 {{- end -}}
 {{- if gt (include "holdfast.replicasMax" . | int) 1 -}}
@@ -60,13 +67,13 @@
 {{- if and (eq .Values.kind "Deployment") (eq (toString .Values.rollingUpdate.maxSurge) "0") (eq (toString .Values.rollingUpdate.maxUnavailable) "0") -}}
 {{- fail "\n\nWith rollingUpdate.maxSurge and maxUnavailable both 0 no pod could ever be replaced." -}}
 {{- end -}}
-{{- if and .Values.autoscaling.enabled (not .Values.autoscaling.cpu.averageUtilization) (not .Values.autoscaling.streams.averageValue) (not .Values.autoscaling.extraMetrics) -}}
+{{- if and (.Values.autoscaling).enabled (not ((.Values.autoscaling).cpu).averageUtilization) (not ((.Values.autoscaling).streams).averageValue) (not (.Values.autoscaling).extraMetrics) -}}
 {{- fail "\n\nautoscaling has nothing to go by: set cpu.averageUtilization, streams.averageValue or extraMetrics." -}}
 {{- end -}}
-{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
+{{- if and (.Values.ingress).enabled (not (.Values.ingress).hosts) -}}
 {{- fail "\n\ningress.enabled needs ingress.hosts." -}}
 {{- end -}}
-{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- if and (.Values.httpRoute).enabled (not (.Values.httpRoute).parentRefs) -}}
 {{- fail "\n\nhttpRoute.enabled needs httpRoute.parentRefs: the Gateway that it is attached to." -}}
 {{- end -}}
 {{- end }}

@@ -6,10 +6,23 @@
 HOLDFAST_{{ . | upper | replace "." "_" | replace "-" "_" }}
 {{- end }}
 
+{{/* The values config, configSecrets and configFiles, without the keys that an overlay took away with `null`. */}}
+{{- define "holdfast.given" -}}
+{{- $given := dict "config" .Values.config "configSecrets" .Values.configSecrets "configFiles" .Values.configFiles | deepCopy -}}
+{{- include "holdfast.dropNulls" $given -}}
+{{- toYaml (merge $given (dict "config" (dict) "configSecrets" (dict) "configFiles" (dict))) -}}
+{{- end }}
+{{- define "holdfast.dropNulls" -}}
+{{- $map := . -}}
+{{- range $key, $value := $map -}}
+{{- if kindIs "invalid" $value }}{{ $_ := unset $map $key }}{{ else if kindIs "map" $value }}{{ include "holdfast.dropNulls" $value }}{{ end -}}
+{{- end -}}
+{{- end }}
+
 {{/* The configuration file as a map. */}}
 {{- define "holdfast.config" -}}
-{{- $config := deepCopy .Values.config -}}
-{{- if .Values.auth.generateToken -}}
+{{- $config := (include "holdfast.given" . | fromYaml).config -}}
+{{- if (.Values.auth).generateToken -}}
 {{- $_ := set $config "auth" (merge (dict) (default (dict) $config.auth) (dict "mode" "tokens")) -}}
 {{- end -}}
 {{- toYaml $config -}}
@@ -20,24 +33,25 @@ HOLDFAST_{{ . | upper | replace "." "_" | replace "-" "_" }}
 {{- " " }}{{ range .Values.extraEnv }}{{ .name }} {{ end }}
 {{- end }}
 
-{{/* Where `state` or `bus` comes from, or what it is: (dict "root" $ "key" "state" "embedded" .Values.embedded.redis). */}}
+{{/* Where `state` or `bus` comes from, or what it is: (dict "root" $ "key" "state" "embedded" (.Values.embedded).redis). */}}
 {{- define "holdfast.backend" -}}
-{{- if .embedded.enabled -}}
+{{- $given := include "holdfast.given" .root | fromYaml -}}
+{{- if (.embedded).enabled -}}
 embedded
-{{- else if hasKey .root.Values.configSecrets .key -}}
+{{- else if hasKey $given.configSecrets .key -}}
 secret
 {{- else if contains (printf " %s " (include "holdfast.variable" .key)) (include "holdfast.extraVariables" .root) -}}
 variable
 {{- else -}}
-{{- get .root.Values.config .key | default "memory" -}}
+{{- get $given.config .key | default "memory" -}}
 {{- end -}}
 {{- end }}
 
 {{- define "holdfast.state" -}}
-{{- include "holdfast.backend" (dict "root" . "key" "state" "embedded" .Values.embedded.redis) -}}
+{{- include "holdfast.backend" (dict "root" . "key" "state" "embedded" (.Values.embedded).redis) -}}
 {{- end }}
 {{- define "holdfast.bus" -}}
-{{- include "holdfast.backend" (dict "root" . "key" "bus" "embedded" .Values.embedded.nats) -}}
+{{- include "holdfast.backend" (dict "root" . "key" "bus" "embedded" (.Values.embedded).nats) -}}
 {{- end }}
 
 {{/* "true" if sessions live in a Redis, where other nodes find them. */}}
@@ -47,10 +61,10 @@ variable
 
 {{/* The most pods that there may be. */}}
 {{- define "holdfast.replicasMax" -}}
-{{- ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled | int -}}
+{{- if (.Values.autoscaling).enabled }}{{ .Values.autoscaling.maxReplicas | int }}{{ else }}{{ .Values.replicaCount | int }}{{ end -}}
 {{- end }}
 {{- define "holdfast.replicasMin" -}}
-{{- ternary .Values.autoscaling.minReplicas .Values.replicaCount .Values.autoscaling.enabled | int -}}
+{{- if (.Values.autoscaling).enabled }}{{ .Values.autoscaling.minReplicas | int }}{{ else }}{{ .Values.replicaCount | int }}{{ end -}}
 {{- end }}
 
 {{/* The port of an address such as 0.0.0.0:4444 or [::]:4444: (dict "key" "listen" "address" …). */}}
@@ -65,15 +79,14 @@ variable
 {{- include "holdfast.port" (dict "key" "listen" "address" .Values.config.listen) -}}
 {{- end }}
 {{- define "holdfast.adminPort" -}}
-{{- include "holdfast.port" (dict "key" "admin.listen" "address" (dig "listen" "" (default (dict) .Values.config.admin))) -}}
+{{- include "holdfast.port" (dict "key" "admin.listen" "address" .Values.config.admin.listen) -}}
 {{- end }}
 
 {{/* http or https, as spoken by a listener: (dict "root" $ "section" "admin"). */}}
 {{- define "holdfast.scheme" -}}
 {{- $file := printf "%s.tls.certificate_file" .section -}}
-{{- $section := default (dict) (get .root.Values.config .section) -}}
-{{- $tls := default (dict) $section.tls -}}
-{{- if or (hasKey .root.Values.configFiles $file) $tls.certificate_file }}https{{ else }}http{{ end -}}
+{{- $given := include "holdfast.given" .root | fromYaml -}}
+{{- if or (hasKey $given.configFiles $file) (dig .section "tls" "certificate_file" "" $given.config) }}https{{ else }}http{{ end -}}
 {{- end }}
 {{- define "holdfast.clientScheme" -}}
 {{- include "holdfast.scheme" (dict "root" . "section" "http") -}}

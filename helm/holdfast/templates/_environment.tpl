@@ -1,25 +1,36 @@
 {{/* Variables and files of the gateway's container. */}}
 
-{{/* What the chart makes up for trying out, as a map; what the cluster has already, stays. Empty if nothing is asked for. */}}
+{{/* What the chart makes up for trying out, as a map; what the cluster has already, stays. Empty if nothing is asked for. It is made
+     once for all templates, or each would have another. */}}
 {{- define "holdfast.generated" -}}
+{{- if not (hasKey .Values "generated") }}{{ $_ := set .Values "generated" (include "holdfast.generate" . | fromYaml) }}{{ end -}}
+{{- toYaml .Values.generated -}}
+{{- end }}
+{{- define "holdfast.generate" -}}
 {{- $name := printf "%s-generated" (include "holdfast.fullname" .) -}}
 {{- $found := lookup "v1" "Secret" (include "holdfast.namespace" .) $name -}}
 {{- $kept := dict -}}
 {{- range $key, $value := default (dict) (default (dict) $found).data }}{{ $_ := set $kept $key (b64dec $value) }}{{ end -}}
 {{- $made := dict -}}
-{{- if .Values.auth.generateToken -}}
+{{- if (.Values.auth).generateToken -}}
 {{- $token := get $kept "token" | default (printf "hf_%s" (randAlphaNum 43)) -}}
 {{- $_ := set $made "token" $token -}}
 {{- $_ := set $made "token-sha256" (sha256sum $token) -}}
 {{- end -}}
-{{- if .Values.embedded.redis.enabled -}}
+{{- $own := not (.Values.embedded).existingSecret -}}
+{{- if and $own ((.Values.embedded).redis).enabled -}}
 {{- $_ := set $made "redis-password" (get $kept "redis-password" | default (randAlphaNum 32)) -}}
 {{- end -}}
-{{- if .Values.embedded.nats.enabled -}}
+{{- if and $own ((.Values.embedded).nats).enabled -}}
 {{- $_ := set $made "nats-password" (get $kept "nats-password" | default (randAlphaNum 32)) -}}
 {{- $_ := set $made "cluster-key" (get $kept "cluster-key" | default (randAlphaNum 64 | sha256sum)) -}}
 {{- end -}}
-{{- if $made }}{{ toYaml $made }}{{ end -}}
+{{- toYaml $made -}}
+{{- end }}
+
+{{/* The Secret with the passwords of the embedded servers. */}}
+{{- define "holdfast.embeddedSecret" -}}
+{{- default (printf "%s-generated" (include "holdfast.fullname" .)) (.Values.embedded).existingSecret -}}
 {{- end }}
 
 {{/* A variable from a Secret: (dict "name" … "secret" … "key" …). */}}
@@ -27,31 +38,33 @@
 - name: {{ .name }}
   valueFrom:
     secretKeyRef:
-      name: {{ .secret }}
-      key: {{ .key }}
+      name: {{ .secret | quote }}
+      key: {{ .key | quote }}
 {{- end }}
 
 {{- define "holdfast.environment" -}}
 {{- $generated := printf "%s-generated" (include "holdfast.fullname" .) -}}
+{{- $embedded := include "holdfast.embeddedSecret" . -}}
 - name: HOLDFAST_CLUSTER_NODE_NAME
   valueFrom:
     fieldRef:
       fieldPath: metadata.name
-{{- if .Values.auth.generateToken }}
+{{- if (.Values.auth).generateToken }}
 {{ include "holdfast.fromSecret" (dict "name" "HOLDFAST_AUTH_TOKENS_TRYOUT_SHA256" "secret" $generated "key" "token-sha256") }}
 {{- end }}
-{{- if .Values.embedded.redis.enabled }}
-{{ include "holdfast.fromSecret" (dict "name" "REDIS_PASSWORD" "secret" $generated "key" "redis-password") }}
+{{- if ((.Values.embedded).redis).enabled }}
+{{ include "holdfast.fromSecret" (dict "name" "REDIS_PASSWORD" "secret" $embedded "key" "redis-password") }}
 - name: HOLDFAST_STATE
   value: redis://:$(REDIS_PASSWORD)@{{ include "holdfast.fullname" . }}-redis:6379/0
 {{- end }}
-{{- if .Values.embedded.nats.enabled }}
-{{ include "holdfast.fromSecret" (dict "name" "NATS_PASSWORD" "secret" $generated "key" "nats-password") }}
+{{- if ((.Values.embedded).nats).enabled }}
+{{ include "holdfast.fromSecret" (dict "name" "NATS_PASSWORD" "secret" $embedded "key" "nats-password") }}
 - name: HOLDFAST_BUS
   value: nats://holdfast:$(NATS_PASSWORD)@{{ include "holdfast.fullname" . }}-nats:4222
-{{ include "holdfast.fromSecret" (dict "name" "HOLDFAST_CLUSTER_KEYS_TRYOUT_SECRET" "secret" $generated "key" "cluster-key") }}
+{{ include "holdfast.fromSecret" (dict "name" "HOLDFAST_CLUSTER_KEYS_TRYOUT_SECRET" "secret" $embedded "key" "cluster-key") }}
 {{- end }}
-{{- range $key, $from := .Values.configSecrets }}
+{{- $given := include "holdfast.given" . | fromYaml }}
+{{- range $key, $from := $given.configSecrets }}
 {{- $variable := include "holdfast.variable" $key }}
 {{- if $from.format }}
 {{- $raw := printf "SECRET_%s" (trimPrefix "HOLDFAST_" $variable) }}
@@ -62,7 +75,7 @@
 {{ include "holdfast.fromSecret" (dict "name" $variable "secret" $from.secret "key" $from.key) }}
 {{- end }}
 {{- end }}
-{{- range $key, $from := .Values.configFiles }}
+{{- range $key, $from := $given.configFiles }}
 - name: {{ include "holdfast.variable" $key }}
   value: {{ include "holdfast.filePath" $from | quote }}
 {{- end }}
@@ -74,7 +87,7 @@
 {{/* The Secrets and ConfigMaps of configFiles, each once, as a map: source → {secret|configMap, keys}. */}}
 {{- define "holdfast.files" -}}
 {{- $sources := dict -}}
-{{- range $_, $from := .Values.configFiles -}}
+{{- range $_, $from := (include "holdfast.given" . | fromYaml).configFiles -}}
 {{- $source := include "holdfast.fileSource" $from -}}
 {{- $keys := get $sources $source | default (dict "keys" (list)) | dig "keys" (list) -}}
 {{- $_ := set $sources $source (merge (dict "keys" (append $keys $from.key | uniq | sortAlpha)) $from) -}}
@@ -89,21 +102,21 @@ files-{{ . | sha256sum | trunc 10 }}
 {{- define "holdfast.volumes" -}}
 - name: config
   configMap:
-    name: {{ include "holdfast.fullname" . }}
+    name: {{ include "holdfast.fullname" . | quote }}
 {{- range $source, $from := include "holdfast.files" . | fromYaml }}
 - name: {{ include "holdfast.volumeName" $source }}
   {{- if $from.secret }}
   secret:
-    secretName: {{ $from.secret }}
+    secretName: {{ $from.secret | quote }}
     defaultMode: 0440
   {{- else }}
   configMap:
-    name: {{ $from.configMap }}
+    name: {{ $from.configMap | quote }}
   {{- end }}
     items:
       {{- range $from.keys }}
-      - key: {{ . }}
-        path: {{ . }}
+      - key: {{ . | quote }}
+        path: {{ . | quote }}
       {{- end }}
 {{- end }}
 {{- with .Values.extraVolumes }}
@@ -117,7 +130,7 @@ files-{{ . | sha256sum | trunc 10 }}
   readOnly: true
 {{- range $source, $_ := include "holdfast.files" . | fromYaml }}
 - name: {{ include "holdfast.volumeName" $source }}
-  mountPath: /etc/holdfast/files/{{ $source }}
+  mountPath: {{ printf "/etc/holdfast/files/%s" $source | quote }}
   readOnly: true
 {{- end }}
 {{- with .Values.extraVolumeMounts }}

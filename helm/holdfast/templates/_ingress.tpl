@@ -21,7 +21,7 @@ nginx.org/client-max-body-size: "0"
 nginx.org/proxy-read-timeout: {{ printf "%ds" $idle }}
 nginx.org/proxy-send-timeout: {{ printf "%ds" $idle }}
 {{- if $https }}
-nginx.org/ssl-services: {{ include "holdfast.fullname" . }}
+nginx.org/ssl-services: {{ include "holdfast.fullname" . | quote }}
 {{- end }}
 {{- else if eq $controller "haproxytech" -}}
 haproxy.org/timeout-server: {{ printf "%ds" $idle }}
@@ -37,7 +37,10 @@ haproxy-ingress.github.io/backend-protocol: h1-ssl
 alb.ingress.kubernetes.io/target-type: ip
 alb.ingress.kubernetes.io/load-balancer-attributes: {{ printf "idle_timeout.timeout_seconds=%d" (min $idle 4000) }}
 alb.ingress.kubernetes.io/target-group-attributes: {{ printf "deregistration_delay.timeout_seconds=%d" (min (include "holdfast.graceSeconds" . | int64) 3600) }}
-alb.ingress.kubernetes.io/healthcheck-path: /health
+{{- /* Not the clients' port: an ALB asks by address, which config.http.allowed_hosts may refuse. */}}
+alb.ingress.kubernetes.io/healthcheck-port: {{ include "holdfast.adminPort" . | quote }}
+alb.ingress.kubernetes.io/healthcheck-protocol: {{ include "holdfast.adminScheme" . | upper }}
+alb.ingress.kubernetes.io/healthcheck-path: /readyz
 alb.ingress.kubernetes.io/backend-protocol: {{ ternary "HTTPS" "HTTP" $https }}
 {{- end -}}
 {{- end }}

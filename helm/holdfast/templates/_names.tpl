@@ -19,8 +19,8 @@
 
 {{/* What selects the objects of one component: (dict "root" $ "component" "gateway"). */}}
 {{- define "holdfast.selectorLabels" -}}
-app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | trunc 63 | trimSuffix "-" | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
@@ -28,11 +28,11 @@ app.kubernetes.io/component: {{ .component }}
      "labels" … "annotations" …); all but root are optional. */}}
 {{- define "holdfast.metadata" -}}
 {{- $root := .root -}}
-name: {{ include "holdfast.fullname" $root }}{{ with .suffix }}-{{ . }}{{ end }}
-namespace: {{ default (include "holdfast.namespace" $root) .namespace }}
+name: {{ list (include "holdfast.fullname" $root) .suffix | compact | join "-" | quote }}
+namespace: {{ default (include "holdfast.namespace" $root) .namespace | quote }}
 labels:
   {{- include "holdfast.labels" . | nindent 2 }}
-{{- $annotations := merge (dict) (default (dict) .annotations) $root.Values.commonAnnotations }}
+{{- $annotations := merge (dict) (default (dict) .annotations) (default (dict) $root.Values.commonAnnotations) }}
 {{- with $annotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
@@ -47,12 +47,12 @@ annotations:
 {{- $_ := set $own "app.kubernetes.io/version" $root.Chart.AppVersion -}}
 {{- $_ := set $own "app.kubernetes.io/managed-by" $root.Release.Service -}}
 {{- $_ := set $own "app.kubernetes.io/part-of" "holdfast" -}}
-{{- merge $own (default (dict) .labels) $root.Values.commonLabels | toYaml -}}
+{{- merge $own (default (dict) .labels) (default (dict) $root.Values.commonLabels) | toYaml -}}
 {{- end }}
 
 {{/* (dict "root" $ "image" .Values.image): a digest wins over a tag, and that over the chart's appVersion. */}}
 {{- define "holdfast.image" -}}
-{{- $registry := default .image.registry .root.Values.global.imageRegistry -}}
+{{- $registry := default .image.registry (.root.Values.global).imageRegistry -}}
 {{- $name := ternary (printf "%s/%s" $registry .image.repository) .image.repository (ne $registry "") -}}
 {{- if .image.digest -}}
 {{ $name }}@{{ .image.digest }}
@@ -61,11 +61,14 @@ annotations:
 {{- end -}}
 {{- end }}
 
+{{/* Names of Secrets, or, as in other charts, maps with a name. */}}
 {{- define "holdfast.imagePullSecrets" -}}
-{{- with concat .Values.global.imagePullSecrets .Values.imagePullSecrets | uniq }}
+{{- $secrets := list -}}
+{{- range concat (default (list) (.Values.global).imagePullSecrets) (default (list) .Values.imagePullSecrets) -}}
+{{- $secrets = append $secrets (kindIs "map" . | ternary . (dict "name" .)) -}}
+{{- end -}}
+{{- with $secrets | uniq }}
 imagePullSecrets:
-  {{- range . }}
-  - name: {{ . }}
-  {{- end }}
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}

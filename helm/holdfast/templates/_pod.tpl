@@ -14,9 +14,12 @@ httpGet:
 metadata:
   annotations:
     # A changed configuration is a rollout.
-    checksum/config: {{ include "holdfast.config" . | sha256sum }}
+    checksum/config: {{ include "holdfast.config" . | sha256sum | quote }}
+    {{- with include "holdfast.generated" . | fromYaml }}
+    checksum/generated: {{ toJson . | sha256sum | quote }}
+    {{- end }}
     kubectl.kubernetes.io/default-container: holdfast
-    {{- with merge (dict) .Values.podAnnotations .Values.commonAnnotations }}
+    {{- with merge (dict) (default (dict) .Values.podAnnotations) (default (dict) .Values.commonAnnotations) }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
   labels:
@@ -25,7 +28,7 @@ spec:
   {{- with include "holdfast.imagePullSecrets" . | trim }}
   {{- . | nindent 2 }}
   {{- end }}
-  serviceAccountName: {{ include "holdfast.serviceAccountName" . }}
+  serviceAccountName: {{ include "holdfast.serviceAccountName" . | quote }}
   automountServiceAccountToken: {{ .Values.serviceAccount.automount }}
   # Variables that describe Services would only get in the way of those of the configuration.
   enableServiceLinks: false
@@ -93,12 +96,12 @@ spec:
     {{- end }}
   volumes:
     {{- include "holdfast.volumes" . | nindent 4 }}
-  {{- if or .Values.topologySpread.enabled .Values.topologySpreadConstraints }}
+  {{- if or (.Values.topologySpread).enabled .Values.topologySpreadConstraints }}
   topologySpreadConstraints:
-    {{- if .Values.topologySpread.enabled }}
+    {{- if (.Values.topologySpread).enabled }}
     {{- range .Values.topologySpread.topologyKeys }}
     - maxSkew: 1
-      topologyKey: {{ . }}
+      topologyKey: {{ . | quote }}
       whenUnsatisfiable: {{ $.Values.topologySpread.whenUnsatisfiable }}
       labelSelector:
         matchLabels:
@@ -124,7 +127,7 @@ spec:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with .Values.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   {{- with .Values.extraPodSpec }}
   {{- toYaml . | nindent 2 }}

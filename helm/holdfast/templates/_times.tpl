@@ -8,7 +8,8 @@
        behind each answer. Only with a shared state; otherwise nobody else could serve its sessions, and it is 0.
      - preStop: what notice does not cover of endpoints. A hook that sleeps, as the node knows nothing yet.
      - timeout: config.drain.timeout, from SIGTERM, which holds notice, handover and the end of running requests. After it
-       the process needs about two seconds for its goodbyes.
+       the process needs about two seconds for its goodbyes, and up to two more for the last traces where they are exported
+       (OTEL_*). So the margin is at least 5.
      - grace period: preStop + timeout + termination.marginSeconds. The kubelet counts the hook in. */}}
 
 {{/* (dict "key" "drain.notice" "text" "1h30m") → milliseconds. The units are the application's. */}}
@@ -30,17 +31,18 @@
 {{- end -}}
 {{- end }}
 
-{{/* (dict "root" $ "key" "notice" "default" "5s") → whole seconds, rounded up. */}}
+{{/* (dict "root" $ "key" "timeout" "default" "25s" "spare" 999) → whole seconds, rounded up by the spare milliseconds. */}}
 {{- define "holdfast.drainSeconds" -}}
-{{- $given := get (default (dict) .root.Values.config.drain) .key -}}
-{{- $text := ternary .default $given (kindIs "invalid" $given | or (eq (toString $given) "")) -}}
+{{- $given := dig "drain" .key "" (include "holdfast.given" .root | fromYaml).config | toString -}}
+{{- $text := $given | default .default -}}
 {{- $milliseconds := include "holdfast.milliseconds" (dict "key" (printf "drain.%s" .key) "text" $text) -}}
-{{- div (add (int64 $milliseconds) 999) 1000 -}}
+{{- div (add (int64 $milliseconds) .spare) 1000 -}}
 {{- end }}
 
 {{- define "holdfast.noticeSeconds" -}}
 {{- if include "holdfast.shared" . -}}
-{{- include "holdfast.drainSeconds" (dict "root" . "key" "notice" "default" "5s") -}}
+{{- /* Rounded down, so that the hook makes up for the rest. */ -}}
+{{- include "holdfast.drainSeconds" (dict "root" . "key" "notice" "default" "5s" "spare" 0) -}}
 {{- else -}}
 0
 {{- end -}}
@@ -51,6 +53,6 @@
 {{- end }}
 
 {{- define "holdfast.graceSeconds" -}}
-{{- $timeout := include "holdfast.drainSeconds" (dict "root" . "key" "timeout" "default" "25s") | int64 -}}
+{{- $timeout := include "holdfast.drainSeconds" (dict "root" . "key" "timeout" "default" "25s" "spare" 999) | int64 -}}
 {{- add (int64 (include "holdfast.preStopSeconds" .)) $timeout (int64 .Values.termination.marginSeconds) -}}
 {{- end }}
