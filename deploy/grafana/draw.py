@@ -2,7 +2,7 @@
 """Draws the dashboards from what a Prometheus said of a cluster under test, for the manual:
 
     DASHBOARD_DATA=FOLDER cargo test --test it cluster::dashboards::five
-    deploy/grafana/draw.py FOLDER docs/images overview delivery
+    deploy/grafana/draw.py FOLDER docs/images overview sessions delivery upstreams backends node
 """
 
 import json
@@ -102,13 +102,19 @@ def number(panel, data, x, y, width, height):
     shown = [points[-1][1] for _, points in lines_of(data)]
     defaults = panel["fieldConfig"]["defaults"]
     color = next((step["color"] for step in reversed(defaults["thresholds"]["steps"]) if shown and (step["value"] is None or shown[0] >= step["value"])), "green")
-    words = "  ".join(said(value, defaults["unit"]) for value in shown) or "–"
+    by_name = panel["options"].get("textMode") == "name"
+    said_of = [name for name, _ in lines_of(data)] if by_name else [said(value, defaults["unit"]) for value in shown]
+    words = "  ".join(said_of) or "–"
     return [text(x + width / 2, y + height / 2 + 18, words, 30, color, "middle", "bold")]
 
 
 def listing(panel, data, x, y, width, height):
-    found = [" ".join(one["metric"].values()) for target in data["series"] for one in target["result"]]
-    return [text(x + 12, y + 42 + 15 * line, words) for line, words in enumerate(found[: int(height / 15) - 3])]
+    unit = panel["fieldConfig"]["defaults"].get("unit")
+    found = [(" ".join(one["metric"].values()), said(float(one["values"][-1][1]), unit)) for target in data["series"] for one in target["result"]]
+    parts = []
+    for line, (words, value) in enumerate(found[: int(height / 15) - 3]):
+        parts += [text(x + 12, y + 42 + 15 * line, words), text(x + width - 12, y + 42 + 15 * line, value, anchor="end")]
+    return parts
 
 
 def draw(name, folder):
