@@ -84,6 +84,7 @@ helm-renew: $(HELM_TOOLS)
 
 # promtool comes with prometheus.
 alerts: install
+	promtool check config --syntax-only deploy/prometheus/prometheus.yml
 	promtool check rules deploy/prometheus/alerts.yaml
 	promtool test rules tests/alerts/*.yaml
 
