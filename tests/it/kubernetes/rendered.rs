@@ -158,7 +158,8 @@ impl Rendered {
         command.env_clear().env("PATH", "/usr/bin:/bin").envs(&pod.environment).args(&pod.arguments);
         let mut process = Process::start(&mut command);
         if std::env::var_os("CLUSTER_LOGS").is_some() {
-            process.echo(pod.name.clone());
+            let name = pod.name.clone();
+            process.echo(move |line| format!("{name} {line}"));
         }
         Running { name: pod.name, process, clients, admin }
     }

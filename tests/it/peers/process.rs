@@ -97,12 +97,12 @@ impl Process {
         self.child.try_wait().unwrap()
     }
 
-    /// Prints what it says from now on, each line after `name`.
-    pub(crate) fn echo(&mut self, name: String) {
+    /// Prints what it says from now on, as `shown` has each line.
+    pub(crate) fn echo(&mut self, shown: impl Fn(&str) -> String + Send + 'static) {
         let lines = std::mem::replace(&mut self.lines, channel().1);
         thread::spawn(move || {
             for line in lines {
-                println!("{name} {line}");
+                println!("{}", shown(&line));
             }
         });
     }

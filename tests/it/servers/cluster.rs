@@ -128,11 +128,9 @@ impl Cluster {
 
     /// Prints what the nodes say from now on.
     pub(crate) fn print_logs(&mut self) {
-        (0..NODES).for_each(|node| self.print_log(node));
-    }
-
-    pub(crate) fn print_log(&mut self, node: usize) {
-        self.process(node).echo(format!("n{node}"));
+        for node in 0..NODES {
+            self.process(node).echo(move |line| format!("n{node} {line}"));
+        }
     }
 
     /// The ways of the node that was linked.

@@ -10,8 +10,10 @@ mod redis_group;
 mod state;
 mod tls;
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub(crate) use balancer::{Balancer, Kind};
@@ -58,14 +60,18 @@ struct Server {
     child: Child,
 }
 
+/// Whether a Ctrl-C is not for them, as whoever started them ends them when nobody needs them any more.
+pub(crate) static SHIELDED: AtomicBool = AtomicBool::new(false);
+
 impl Server {
     fn start(program: &str, arguments: &[String], port: u16) -> Self {
-        let child = Command::new(program)
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{program}: {error}; `make install` installs it"));
+        let mut command = Command::new(program);
+        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+        if SHIELDED.load(Ordering::Relaxed) {
+            command.process_group(0);
+        }
+        let child =
+            command.spawn().unwrap_or_else(|error| panic!("{program}: {error}; `make install` installs it"));
         let server = Self { child };
         for _ in 0..500 {
             if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
