@@ -289,7 +289,9 @@ fn links_to_runbooks_lead_where_one_says() {
     shell.run(&format!("cp -r '{}' .", root().join("deploy").display()));
     shell.run(&block(OPERATING, "sed -i"));
     let links = shell.run("cat deploy/prometheus/alerts.yaml deploy/grafana/*.json deploy/grafana/panels.py");
-    assert!(links.contains("https://wiki.example.com/holdfast/runbooks") && !links.contains("holdfast.example"));
+    assert!(
+        links.contains("https://wiki.example.com/holdfast/runbooks") && !links.contains("holdfast.example")
+    );
 }
 
 /// What `make cluster` starts; it ends its own processes if it is asked to.
