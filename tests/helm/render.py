@@ -502,6 +502,23 @@ class Manual(unittest.TestCase):
                 self.assertNotIn("A Prometheus elsewhere gets no metrics", notes)
 
 
+class Agreement(unittest.TestCase):
+    """What the chart says once more, because it can't look it up."""
+
+    def test_the_top_of_the_configuration_is_what_the_reference_has(self):
+        page = (chart.ROOT / "docs" / "configuration.md").read_text()
+        top, *sections = page.partition("\n## Top of the file\n")[2].split("\n## ")
+        wanted = set(re.findall(r"^\| `(\w+)`", top, re.M)) | {name for each in sections for name in re.findall(r"^`(\w+)", each)}
+        text = (chart.CHART / "templates" / "_config.tpl").read_text()
+        self.assertEqual(re.search(r'define "holdfast.keys" -}}\n(.*)\n', text)[1].split(), sorted(wanted))
+
+    def test_images_are_those_of_the_try_out_cluster(self):
+        values = yaml.safe_load((chart.CHART / "values.yaml").read_text())["embedded"]
+        services = yaml.safe_load((chart.ROOT / "deploy" / "compose.yaml").read_text())["services"]
+        for name in ("redis", "nats"):
+            self.assertEqual(f"{name}:{values[name]['image']['tag']}", services[name]["image"])
+
+
 class Refusals(unittest.TestCase):
     def test_what_must_not_render_says_why(self):
         for case in yaml.safe_load((chart.HERE / "refusals.yaml").read_text()):

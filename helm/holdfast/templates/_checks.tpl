@@ -6,6 +6,13 @@
 {{- $variables := include "holdfast.extraVariables" . -}}
 {{- $auth := default (dict) $config.auth -}}
 
+{{- range $map := list "config" "configSecrets" "configFiles" -}}
+{{- range $key, $_ := get $given $map -}}
+{{- if not (has (splitList "." $key | first) (include "holdfast.keys" $ | splitList " ")) -}}
+{{- fail (printf "\n\n%s: the configuration has no `%s`. At its top are: %s." $map $key (include "holdfast.keys" $ | replace " " ", ")) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- range $key := list "listen" "admin.listen" "admin.expose" "drain.notice" "drain.handover" "drain.timeout" "http.tls.certificate_file" "admin.tls.certificate_file" -}}
 {{- $variable := include "holdfast.variable" $key -}}
 {{- if or (contains (printf " %s " $variable) $variables) (hasKey $given.configSecrets $key) -}}
@@ -54,12 +61,13 @@
 {{- if and (.Values.autoscaling).enabled (gt (int (.Values.autoscaling).minReplicas) (int (.Values.autoscaling).maxReplicas)) -}}
 {{- fail "\n\nautoscaling.minReplicas is above autoscaling.maxReplicas." -}}
 {{- end -}}
-{{- if gt (include "holdfast.replicasMax" . | int) 1 -}}
-{{- range $key, $what := dict "state" "sessions, in a Redis" "bus" "messages, over a NATS" -}}
-{{- $backend := include (printf "holdfast.%s" $key) $ -}}
-{{- if and (eq $backend "memory") (ne (include "holdfast.state" $) "none") -}}
-{{- fail (printf "\n\n%s nodes have to share their %s: give config.%s, configSecrets.%s (a URL in a Secret), or, for trying out, embedded.%s.enabled; or run one node." (include "holdfast.replicasMax" $) $what $key $key (ternary "redis" "nats" (eq $key "state"))) -}}
-{{- end -}}
+{{- if and (gt (include "holdfast.replicasMax" . | int) 1) (ne (include "holdfast.state" .) "none") -}}
+{{- $missing := dict -}}
+{{- if eq (include "holdfast.state" .) "memory" }}{{ $_ := set $missing "state" "their sessions, in a Redis: config.state, configSecrets.state (a URL in a Secret), or, for trying out, embedded.redis.enabled" }}{{ end -}}
+{{- if eq (include "holdfast.bus" .) "memory" }}{{ $_ := set $missing "bus" "their messages, over a NATS: config.bus, configSecrets.bus (a URL in a Secret), or, for trying out, embedded.nats.enabled" }}{{ end -}}
+{{- if $missing -}}
+{{- $number := ternary "autoscaling.maxReplicas" "replicaCount" (default false (.Values.autoscaling).enabled) -}}
+{{- fail (printf "\n\n%s nodes (%s) have to share:\n  %s\nGive %s, or run one node." (include "holdfast.replicasMax" .) $number (values $missing | sortAlpha | reverse | join "\n  ") (ternary "both" "it" (eq (len $missing) 2))) -}}
 {{- end -}}
 {{- end -}}
 

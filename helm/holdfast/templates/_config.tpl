@@ -19,6 +19,11 @@ HOLDFAST_{{ . | upper | replace "." "_" | replace "-" "_" }}
 {{- end -}}
 {{- end }}
 
+{{/* What may stand at the top of the configuration; a test compares it with the reference. */}}
+{{- define "holdfast.keys" -}}
+admin audit auth bus cluster default_server drain http limits listen log metrics nats public_url redis requests servers sessions state streams telemetry upstream
+{{- end }}
+
 {{/* The configuration file as a map. */}}
 {{- define "holdfast.config" -}}
 {{- $config := (include "holdfast.given" . | fromYaml).config -}}

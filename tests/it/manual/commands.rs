@@ -25,14 +25,18 @@ const README: &str = "README.md";
 const START: &str = "docs/getting-started.md";
 const OVER: &str = "docs/moving-over.md";
 const RUNBOOKS: &str = "docs/runbooks/README.md";
+const OPERATING: &str = "docs/operating.md";
+const SECURITY: &str = "docs/security.md";
+const DEPLOYING: &str = "docs/deploying.md";
 
 const DEMO: By = By::Test("the_demo_keeps_its_promises");
 const ONE: By = By::Test("one_node_before_a_server");
 const TWO: By = By::Test("two_nodes_by_hand");
+const TOKEN: By = By::Test("who_has_no_token_is_refused");
 const THREE: By = By::Test("three_nodes_of_which_one_is_killed_and_one_leaves_and_all_are_replaced");
 
 /// A line of each block, and what shows that the block works.
-const BLOCKS: [(&str, &str, By); 28] = [
+const BLOCKS: [(&str, &str, By); 38] = [
     (README, "cargo run --release -- demo", DEMO),
     (README, "cargo install", ONE),
     (README, "check-config", By::Test("both_servers_of_the_readme")),
@@ -52,16 +56,26 @@ const BLOCKS: [(&str, &str, By); 28] = [
     (START, "--state redis:", TWO),
     (OVER, "for id in", THREE),
     (RUNBOOKS, "holdfast nodes", TWO),
+    (RUNBOOKS, "holdfast_store_operations_total", TWO),
+    (RUNBOOKS, "kubectl debug", By::Never("kubectl debug")),
+    (SECURITY, "holdfast token me", TOKEN),
+    (SECURITY, "ask() {", TOKEN),
+    ("docs/connecting.md", "claude mcp add", By::Never("claude mcp add")),
+    (OPERATING, "sed -i", By::Test("links_to_runbooks_lead_where_one_says")),
     (
         "docs/tracing.md",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         By::Test("a_message_names_its_own_parent_and_the_request_around_it_is_linked"),
     ),
-    ("docs/deploying.md", "helm template", By::Test("test_a_configuration_is_checked_as_the_manual_says")),
-    ("docs/deploying.md", "cluster::kubelet", By::Ci),
-    ("docs/deploying.md", "helm install", By::Never("a Kubernetes cluster")),
-    ("docs/deploying.md", "helm upgrade", By::Never("a Kubernetes cluster")),
-    ("docs/deploying.md", "kubectl port-forward", By::Never("a Kubernetes cluster")),
+    (DEPLOYING, "check-config", By::Test("test_a_configuration_is_checked_as_the_manual_says")),
+    (DEPLOYING, "cluster::kubelet", By::Ci),
+    (DEPLOYING, "docker build", By::Never("a container engine")),
+    (DEPLOYING, "helm install", By::Never("a Kubernetes cluster")),
+    (DEPLOYING, "--reuse-values", By::Never("a Kubernetes cluster")),
+    (DEPLOYING, "upgrade --install", By::Never("a Kubernetes cluster")),
+    (DEPLOYING, "generic tryout", By::Never("a Kubernetes cluster")),
+    (DEPLOYING, "generic holdfast-backends", By::Never("a Kubernetes cluster")),
+    (DEPLOYING, "kubectl port-forward", By::Never("a Kubernetes cluster")),
     ("docs/deploying-without-kubernetes.md", "docker compose", By::Never("a container engine")),
     ("docs/deploying-without-kubernetes.md", "systemctl", By::Never("systemd as its first process")),
     ("helm/holdfast/README.md", "helm install", By::Never("a Kubernetes cluster")),
@@ -254,6 +268,30 @@ fn two_nodes_by_hand() {
         assert_eq!(said.matches("  0.1.0  ").count(), 2, "both nodes: {said}");
         assert_eq!(said.matches("streamable_http").count(), 1, "one session: {said}");
     }
+    let failed = shell.run(&block(RUNBOOKS, "holdfast_store_operations_total"));
+    assert!(failed.lines().all(|line| line.ends_with(" 0")), "{failed}");
+}
+
+#[test]
+fn who_has_no_token_is_refused() {
+    let server = fixture(&[]);
+    let (shell, ..) = one_node(&server.url());
+    let [file] = blocks(START, "yaml").try_into().unwrap();
+    shell.folder.write("holdfast.yaml", &file.replace("http://127.0.0.1:3001/mcp", &server.url()));
+    let _node = shell.serve(&block(SECURITY, "holdfast token me"));
+    let answers = shell.run(&block(SECURITY, "ask() {"));
+    assert!(answers.contains("401\n") && answers.contains(r#""serverInfo""#), "{answers}");
+}
+
+#[test]
+fn links_to_runbooks_lead_where_one_says() {
+    let shell = Shell::new(&[]);
+    shell.run(&format!("cp -r '{}' .", root().join("deploy").display()));
+    shell.run(&block(OPERATING, "sed -i"));
+    let links = shell.run("cat deploy/prometheus/alerts.yaml deploy/grafana/*.json deploy/grafana/panels.py");
+    assert!(
+        links.contains("https://wiki.example.com/holdfast/runbooks") && !links.contains("holdfast.example")
+    );
 }
 
 /// What `make cluster` starts; it ends its own processes if it is asked to.
