@@ -15,7 +15,7 @@ use super::shared::Shared;
 use super::tls;
 use crate::auth::UnknownAlgorithm;
 use crate::certificates;
-use crate::config::{Config, DrainConfig};
+use crate::config::{Bus, Config, DrainConfig, State};
 use crate::domain::{Entropy, InvalidId, NodeId};
 use crate::edge;
 use crate::hub::{Hub, Parts, Rates, Relays};
@@ -73,9 +73,14 @@ impl Listeners {
         let twin = TcpListener::from_std(twin)?;
         let listener = edge::ListenerConfig { tls: tls::operators(config)?, ..settings::listener(config) };
         let tasks = Tasks::new();
+        let awaited = match (&config.state, &config.bus) {
+            (_, Bus::Memory) => "state",
+            (State::Memory | State::None, Bus::Nats(_)) => "bus",
+            (State::Redis(_), Bus::Nats(_)) => "state and bus",
+        };
         let serving = edge::serve(
             twin,
-            edge::waiting_routes(),
+            edge::waiting_routes(awaited),
             listener,
             Lifecycle::new(),
             tasks.clone(),
@@ -179,11 +184,6 @@ impl Gateway {
         for name in config.servers.keys() {
             tracing::info!(server = name, url = %format_args!("{scheme}://{address}/servers/{name}/mcp"), "offering");
         }
-        if config.servers.is_empty() {
-            tracing::warn!(
-                "no server is configured (servers, or --upstream): every request is answered with 404"
-            );
-        }
         tracing::info!(
             listen = %address,
             admin = %admin_address,
@@ -225,6 +225,7 @@ impl Gateway {
             rates: config.limits.shared.then(|| Rates::new(shared.rates, config.limits.shared_timeout)),
             metrics,
             audit,
+            lifecycle: lifecycle.clone(),
             tasks: tasks.clone(),
             entropy,
             sealer: settings::sealer(&config.cluster),

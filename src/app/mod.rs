@@ -10,6 +10,7 @@ mod servers;
 mod settings;
 mod shared;
 mod tls;
+mod warnings;
 
 use std::future::Future;
 use std::pin::pin;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 pub use crate::auth::mint as mint_token;
+pub use crate::lifecycle::say;
 pub use crate::telemetry::chain;
 pub use demo::{DemoOptions, demo};
 pub use gateway::{Gateway, Listeners, StartError, Surroundings};
@@ -24,8 +26,9 @@ pub use minting::{Unmintable, Wish, mint_jwt};
 pub use operate::{Admin, Operation, operate};
 pub use shared::{Shared, Unusable};
 pub use tls::check_certificates;
+pub use warnings::warnings;
 
-use crate::config::{AuthMode, Config};
+use crate::config::Config;
 use crate::lifecycle::{Ending, Hangups, shutdown_requested};
 use crate::telemetry::{self, Traces};
 
@@ -54,12 +57,8 @@ pub fn serve(config: Config) -> ExitCode {
 
 async fn serve_until_told(config: Config) -> ExitCode {
     descriptors::raise(&config);
-    if config.auth.mode == AuthMode::None && !config.listen.ip().is_loopback() {
-        tracing::warn!(listen = %config.listen, "nobody has to log in, and other machines can reach this (auth.insecure)");
-    }
-    let admin = &config.admin;
-    if !admin.tokens.is_empty() && !admin.listen.ip().is_loopback() && admin.tls.is_none() {
-        tracing::warn!(admin = %admin.listen, "operators' tokens come unencrypted from other machines (admin.tls)");
+    for warning in warnings(&config) {
+        tracing::warn!("{warning}");
     }
     // What the clients of the backends take, where nobody gives them one.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -1,6 +1,5 @@
 //! `holdfast sessions`, `publish` and `nodes`: clients of a node's admin API, with tables for people and
 //! JSON for scripts.
-#![expect(clippy::print_stdout, reason = "this is what the person asked for")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{fail, run};
+use super::{fail, run, say};
 use crate::certificates::{self, PemFile};
 use crate::config::Secret;
 use crate::upstream::{HttpClient, HttpConfig};
@@ -61,11 +60,10 @@ enum Failure {
 pub fn operate(admin: Admin, operation: Operation, json: bool) -> ExitCode {
     run(async move {
         match ask(&admin, &operation).await {
-            Ok(answer) if json => println!("{answer:#}"),
-            Ok(answer) => print!("{}", shown(&operation, &answer)),
-            Err(error) => return fail("that did not work", &error),
+            Ok(answer) if json => say(&format!("{answer:#}")),
+            Ok(answer) => say(shown(&operation, &answer).trim_end_matches('\n')),
+            Err(error) => fail("that did not work", &error),
         }
-        ExitCode::SUCCESS
     })
 }
 
@@ -124,10 +122,16 @@ async fn ask(Admin { url: admin, ca_file, token }: &Admin, operation: &Operation
     if status.is_success() {
         return Ok(value);
     }
-    let hint =
-        if status == StatusCode::UNAUTHORIZED { " (HOLDFAST_ADMIN_TOKEN, or --token-file)" } else { "" };
-    let why = value["error"].as_str().map_or_else(|| format!("it answers {status}"), str::to_owned);
-    Err(Failure::Refused(why + hint))
+    Err(Failure::Refused(match (status, value["error"].as_str()) {
+        (StatusCode::UNAUTHORIZED, why) => {
+            format!("{} (HOLDFAST_ADMIN_TOKEN, or --token-file)", why.unwrap_or("it asks for a token"))
+        }
+        (_, Some(why)) => why.to_owned(),
+        (StatusCode::NOT_FOUND, None) => {
+            format!("no admin API at {admin}: set admin.tokens (a listener beyond loopback has none without)")
+        }
+        (_, None) => format!("it answers {status}"),
+    }))
 }
 
 fn shown(operation: &Operation, answer: &Value) -> String {
@@ -144,10 +148,16 @@ fn shown(operation: &Operation, answer: &Value) -> String {
                 .map(|node| {
                     let own = if node["self"] == true { " (asked)" } else { "" };
                     let fact = |name: &str| text(&node["facts"][name]);
-                    vec![text(&node["node"]) + own, fact("version"), fact("streams"), fact("requests")]
+                    vec![
+                        text(&node["node"]) + own,
+                        fact("version"),
+                        fact("phase"),
+                        fact("streams"),
+                        fact("requests"),
+                    ]
                 })
                 .collect();
-            table(&["NODE", "VERSION", "STREAMS", "REQUESTS"], &rows)
+            table(&["NODE", "VERSION", "PHASE", "STREAMS", "REQUESTS"], &rows)
         }
         Operation::Show { .. } => {
             let streams = answer["streams"].as_array().cloned().unwrap_or_default();

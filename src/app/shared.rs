@@ -1,6 +1,5 @@
 //! What nodes share: state and bus, as the configuration says.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,35 +77,16 @@ impl Shared {
     /// # Errors
     /// [`Unusable`].
     pub async fn connect(config: &Config) -> Result<Self, Unusable> {
-        if let (config::State::Redis(_), config::Bus::Memory) = (&config.state, &config.bus) {
-            tracing::warn!(
-                "state is shared and bus is not: this must be the only node, or others' streams wait for ever"
-            );
-        }
-        warn_of_unsigned(config);
-        let (store, rates) = patiently(|| state(config)).await?;
-        let bus = patiently(|| bus(config)).await?;
+        let (at_state, at_bus) = match (&config.state, &config.bus) {
+            (config::State::Redis(state), config::Bus::Nats(bus)) => (address(state), address(bus)),
+            (config::State::Redis(state), _) => (address(state), String::new()),
+            (_, config::Bus::Nats(bus)) => (String::new(), address(bus)),
+            _ => Default::default(),
+        };
+        let (store, rates) = patiently(&at_state, || state(config)).await?;
+        let bus = patiently(&at_bus, || bus(config)).await?;
         Ok(Self { store, bus, rates })
     }
-}
-
-/// Says where what is told between nodes proves nothing.
-fn warn_of_unsigned(config: &Config) {
-    let config::Bus::Nats(url) = &config.bus else { return };
-    if config.cluster.accept_unsigned {
-        tracing::warn!("messages between nodes are taken unsigned as well (cluster.accept_unsigned)");
-    } else if config.cluster.keys.is_empty() && !is_loopback(url.reveal()) {
-        tracing::warn!(
-            "messages between nodes are not signed (cluster.keys): whoever reaches the NATS can speak for a node"
-        );
-    }
-}
-
-fn is_loopback(url: &str) -> bool {
-    let url = Url::parse(url).ok();
-    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    address.map_or(host == "localhost", |address| address.is_loopback())
 }
 
 async fn state(config: &Config) -> Result<(Arc<dyn SessionStore>, Arc<dyn RateLimits>), Unusable> {
@@ -125,12 +105,23 @@ async fn bus(config: &Config) -> Result<Arc<dyn Bus>, Unusable> {
     })
 }
 
-async fn patiently<T>(mut attempt: impl AsyncFnMut() -> Result<T, Unusable>) -> Result<T, Unusable> {
+/// Where a backend's URL leads to, without the rest of it.
+fn address(url: &config::Secret) -> String {
+    let url = Url::parse(url.reveal()).ok();
+    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+    let port = url.as_ref().and_then(Url::port).map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{host}{port}")
+}
+
+async fn patiently<T>(
+    at: &str,
+    mut attempt: impl AsyncFnMut() -> Result<T, Unusable>,
+) -> Result<T, Unusable> {
     let mut wait = FIRST_WAIT;
     loop {
         match attempt().await {
             Err(error) if error.may_pass() => {
-                tracing::warn!(%error, "waiting for a backend; not ready meanwhile");
+                tracing::warn!(at, %error, "waiting for a backend; not ready meanwhile");
                 tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 wait = (wait * 2).min(LAST_WAIT);
             }
@@ -144,14 +135,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn which_addresses_are_this_machines_own() {
-        for own in ["nats://127.0.0.1:4222", "nats://u:p@localhost", "tls://[::1]:4222", "nats://127.9.9.9"] {
-            assert!(is_loopback(own), "{own}");
-        }
-        for other in
-            ["nats://nats:4222", "nats://10.0.0.1", "tls://[2001:db8::1]", "nats://localhost.example"]
-        {
-            assert!(!is_loopback(other), "{other}");
+    fn where_a_backend_is_said_without_its_password() {
+        for (url, expected) in [
+            ("redis://user:hunter2@redis:6379/0?x=hunter2", "redis:6379"),
+            ("redis://127.0.0.1", "127.0.0.1"),
+            ("nats://hunter2@[::1]:4222", "[::1]:4222"),
+        ] {
+            assert_eq!(address(&config::Secret::new(url)), expected);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 
-use crate::app::{self, Operation, Wish};
+use crate::app::{self, Operation, Wish, say};
 use crate::config::{self, Config, Overrides};
 use args::{Args, Command, SessionsCommand};
 
@@ -30,26 +30,24 @@ pub fn run() -> ExitCode {
                     complain(&app::chain(&fault).to_string());
                     return ExitCode::from(2);
                 }
+                for warning in app::warnings(&config) {
+                    complain(&format!("warning: {warning}"));
+                }
                 say(&format!(
                     "the configuration is good: {} server(s), listening on {}",
                     config.servers.len(),
                     config.listen
-                ));
-                ExitCode::SUCCESS
+                ))
             }
             Err(code) => code,
         },
-        Command::ConfigReference => {
-            say(config::reference().trim_end());
-            ExitCode::SUCCESS
-        }
+        Command::ConfigReference => say(config::reference().trim_end()),
         Command::Token(args::TokenOptions { name, admin, jwt }) => match jwt.issuer.clone() {
             Some(issuer) => mint(name, issuer, jwt),
             None => {
                 let (token, digest) = app::mint_token();
                 let section = if admin { "admin:" } else { "auth:\n  mode: tokens" };
-                say(&format!("{token}\n\n{section}\n  tokens:\n    {name}:\n      sha256: {digest}"));
-                ExitCode::SUCCESS
+                say(&format!("{token}\n\n{section}\n  tokens:\n    {name}:\n      sha256: {digest}"))
             }
         },
         Command::Sessions(args::SessionsOptions { command, filter, admin }) => {
@@ -106,10 +104,7 @@ fn mint(name: String, issuer: String, jwt: args::JwtOptions) -> ExitCode {
         lifetime: jwt.expires_in.unwrap_or(LIFETIME),
     };
     match app::mint_jwt(&config, wish) {
-        Ok(token) => {
-            say(&token);
-            ExitCode::SUCCESS
-        }
+        Ok(token) => say(&token),
         Err(error) => {
             complain(&format!("holdfast: {}", app::chain(&error)));
             ExitCode::FAILURE
@@ -123,11 +118,6 @@ fn load(options: &args::Options) -> Result<Config, ExitCode> {
         complain(&faults.to_string());
         ExitCode::from(2)
     })
-}
-
-#[expect(clippy::print_stdout, reason = "this is what the person asked for")]
-fn say(text: &str) {
-    println!("{text}");
 }
 
 #[expect(clippy::print_stderr, reason = "there are no logs yet")]

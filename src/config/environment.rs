@@ -165,6 +165,7 @@ mod tests {
         );
         check("HOLDFAST_SERVERS_A_B_UPSTREAM", "this may mean `a-b` or `a_b`");
         check("HOLDFAST_PORT", "no key has this variable");
+        check("HOLDFAST_SERVERS_FILES_URL", "no key has this variable");
     }
 
     #[test]

@@ -28,7 +28,7 @@ use super::settings::{
     Answers, Bus, Config, CredentialsConfig, Era, Grant, RequestsConfig, ServerConfig, ServerTlsConfig,
     SessionMode, State,
 };
-use super::units::Reason;
+use super::units::{Reason, show_duration};
 use super::upstream_url::UpstreamUrl;
 
 const KIB: usize = 1 << 10;
@@ -108,14 +108,39 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
             "nodes that share a bus must share their state: set state to a Redis's URL",
         );
     }
-    if matches!(config.state, State::Redis(_)) && config.drain.notice >= config.drain.timeout {
-        s.fault(&["drain.notice", "drain.timeout"], "drain.notice leaves nothing of drain.timeout");
-    }
+    check_listeners(s, config.listen, config.admin.listen);
+    check_drain(s, &config);
     auth::check(s, &config);
     credentials::check(s, &config);
     limits::check_all(s, &config);
     config.default_server = default_server(s, named, &config.servers);
     config
+}
+
+/// Port 0 is another one each time.
+fn check_listeners(s: &mut Section<'_, '_>, listen: SocketAddr, admin: SocketAddr) {
+    let overlap = listen.ip() == admin.ip() || listen.ip().is_unspecified() || admin.ip().is_unspecified();
+    if overlap && listen.port() == admin.port() && listen.port() != 0 {
+        let message = format!("listen ({listen}) and admin.listen ({admin}) need two addresses");
+        s.fault(&["admin.listen", "listen"], message);
+    }
+}
+
+/// Without shared state there is neither notice nor handover, so only what was written is judged.
+fn check_drain(s: &mut Section<'_, '_>, config: &Config) {
+    let drain = &config.drain;
+    let written = ["drain.notice", "drain.handover"].iter().any(|key| s.was_given(key));
+    let too_long = drain.notice + drain.handover > drain.timeout || drain.notice >= drain.timeout;
+    if too_long && (written || matches!(config.state, State::Redis(_))) {
+        let [notice, handover, timeout] =
+            [drain.notice, drain.handover, drain.timeout].map(|time| show_duration(&time));
+        s.fault(
+            &["drain.notice", "drain.handover", "drain.timeout"],
+            format!(
+                "drain.notice ({notice}) and drain.handover ({handover}) leave nothing of drain.timeout ({timeout})"
+            ),
+        );
+    }
 }
 
 const REDIS_SCHEMES: [&str; 6] =
@@ -132,7 +157,14 @@ fn state(s: &mut Section<'_, '_>) -> State {
                `redis-sentinel://` with `?sentinelServiceName=`, both with `node=host:port` for each further \
                server or Sentinel; each of them with `rediss` for TLS. `none`: no sessions are kept at all, each \
                request stands alone and GET is answered with 405.";
-    s.backend("state", "memory", "`memory`, `none`, or a Redis's URL", parse, doc).unwrap_or(State::Memory)
+    s.backend(
+        "state",
+        "memory",
+        "`memory`, `none`, or a Redis's URL, such as `redis://127.0.0.1:6379`",
+        parse,
+        doc,
+    )
+    .unwrap_or(State::Memory)
 }
 
 fn bus(s: &mut Section<'_, '_>) -> Bus {
@@ -142,11 +174,13 @@ fn bus(s: &mut Section<'_, '_>) -> Bus {
     };
     let doc = "How nodes reach each other. `memory`: one process is all there is. `nats://host:4222` (also \
                `tls://`): over a NATS, which several nodes on one `state` need.";
-    s.backend("bus", "memory", "`memory` or a NATS's URL", parse, doc).unwrap_or(Bus::Memory)
+    s.backend("bus", "memory", "`memory` or a NATS's URL, such as `nats://127.0.0.1:4222`", parse, doc)
+        .unwrap_or(Bus::Memory)
 }
 
 fn backend_url(text: &str, schemes: &[&str]) -> Result<Secret, Reason> {
-    let url = Url::parse(text).map_err(|_| Reason::Borrowed("is not supported by this build"))?;
+    let url = Url::parse(text).ok().filter(|_| text.contains("://"));
+    let url = url.ok_or(Reason::Borrowed("is no URL"))?;
     if !schemes.contains(&url.scheme()) {
         return Err("is not supported by this build".into());
     }
@@ -256,9 +290,12 @@ fn check_timeouts(
         servers.iter().filter(|(_, server)| (server.timeout, server.timeout_max) != (None, None))
     {
         let timeout_max = server.timeout_max.unwrap_or(requests.timeout_max);
-        if server.timeout.unwrap_or(requests.timeout) > timeout_max {
+        let own = server.timeout.unwrap_or(requests.timeout);
+        if own > timeout_max {
             let (max, timeout) = (format!("servers.{name}.timeout_max"), format!("servers.{name}.timeout"));
-            s.fault(&[&max, &timeout], "this server's timeout is longer than its timeout_max");
+            let [own, own_max] = [own, timeout_max].map(|time| show_duration(&time));
+            let message = format!("this server's timeout ({own}) is longer than its timeout_max ({own_max})");
+            s.fault(&[&max, &timeout], message);
         }
     }
 }

@@ -17,7 +17,9 @@ of one MCP server with the defaults below. For more, write one YAML file and sta
 `holdfast serve --config FILE`, or name the file in the variable `HOLDFAST_CONFIG`.
 
 `holdfast check-config` reads everything as `serve` would, says all that is wrong with it at once, each fault
-with its place (file, line and column, variable, or flag), and starts nothing.
+with its place (file, line and column, variable, or flag), and starts nothing. It prints the warnings that `serve`
+would begin with, which are no faults. It opens no port and asks no backend: whether an address is free, and whether
+Redis, NATS, an issuer or a server answers, shows at the start.
 
 ## Which value counts
 

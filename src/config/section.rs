@@ -2,12 +2,13 @@
 //! and note what is wrong. The kinds of values are in `kinds.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::catalogue::{NAME, Shape, join};
 use super::document::{Node, Value};
 use super::faults::{Origin, escaped, quoted};
 use super::reader::{Purpose, Section, Written, shown};
-use super::units::Reason;
+use super::units::{Reason, show_duration};
 
 impl<'a> Section<'_, 'a> {
     /// Reads one key whose value is a single text; `None` when it isn't given or is wrong.
@@ -58,6 +59,12 @@ impl<'a> Section<'_, 'a> {
                     }
                 }
                 texts
+            }
+            Written::Node(Node { value: Value::Scalar(text), .. }) => {
+                let (found, list) = (wanted.show(text), wanted.show(&format!("[{text}]")));
+                let message = format!("found {found}; write {list}; wanted: {}", wanted.text);
+                self.reader.fault(origin, &path, message);
+                return None;
             }
             Written::Node(node) => {
                 self.wrong_kind(origin, &path, node, &wanted);
@@ -164,6 +171,13 @@ impl<'a> Section<'_, 'a> {
         });
         drop(given);
         self.reader.fault(origin, &path, message.into());
+    }
+
+    /// Notes that one time of this section is longer than another that bounds it.
+    pub fn longer(&mut self, (key, time): (&str, Duration), (max_key, max): (&str, Duration)) {
+        let [path, max_path] = [key, max_key].map(|key| join(&self.path, key));
+        let [time, max] = [time, max].map(|time| show_duration(&time));
+        self.fault(&[max_key, key], format!("{path} ({time}) is longer than {max_path} ({max})"));
     }
 
     fn wrong_kind(&mut self, origin: Origin, path: &str, node: &Node, wanted: &Wanted) {

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod faults;
+mod first;
 mod properties;
 mod shown;
 

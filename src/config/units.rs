@@ -12,7 +12,7 @@ const SIZES: [(&str, usize); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1
 
 /// `250ms`, `60s`, `10m`, `1h`, `7d`, and sums of them: `1h30m`. A bare number other than 0 has no unit.
 pub(super) fn duration(text: &str) -> Result<Duration, Reason> {
-    const NOT_ONE: Reason = Cow::Borrowed("is not a duration");
+    const NOT_ONE: Reason = Cow::Borrowed("is not a duration such as `2m`");
     const TOO_LONG: Reason = Cow::Borrowed("is too long");
     if text == "0" {
         return Ok(Duration::ZERO);
@@ -116,13 +116,13 @@ mod tests {
         check("0s", Ok(0));
         check("60", Err("has no unit"));
         check("1h30", Err("has no unit"));
-        check("", Err("is not a duration"));
-        check("soon", Err("is not a duration"));
-        check("1.5s", Err("is not a duration"));
-        check("-1s", Err("is not a duration"));
-        check("1 s", Err("is not a duration"));
-        check("5y", Err("is not a duration"));
-        check("5é", Err("is not a duration"));
+        check("", Err("is not a duration such as `2m`"));
+        check("soon", Err("is not a duration such as `2m`"));
+        check("1.5s", Err("is not a duration such as `2m`"));
+        check("-1s", Err("is not a duration such as `2m`"));
+        check("1 s", Err("is not a duration such as `2m`"));
+        check("5y", Err("is not a duration such as `2m`"));
+        check("5é", Err("is not a duration such as `2m`"));
         check("99999999999999999999s", Err("is too long"));
         check("18446744073709551615d", Err("is too long"));
     }

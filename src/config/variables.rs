@@ -63,8 +63,12 @@ fn unknown(name: &str, paths: impl Iterator<Item = String>) -> String {
         }
         // The same name with this key in place of as many words as it has.
         if let Some(kept) = words.checked_sub(key[1..].split('_').count()).filter(|kept| *kept > 0) {
-            let middle = rest.split('_').take(kept).collect::<Vec<_>>().join("_");
-            known.push(format!("{}{middle}{key}", spelled(map)));
+            let written: Vec<_> = rest.split('_').collect();
+            let (middle, last) = written.split_at(kept);
+            // The name fits in any case, and must not make up for a key that does not.
+            if nearest(&last.join("_"), [&key[1..]]).is_some() {
+                known.push(format!("{}{}{key}", spelled(map), middle.join("_")));
+            }
         }
     }
     match nearest(&name[PREFIX.len()..], known.iter().map(String::as_str)) {

@@ -1,11 +1,11 @@
 //! How the story looks on a terminal, and the invitation to go on with a client of one's own.
-#![expect(clippy::print_stdout, reason = "the demo is there to be read")]
 
 use std::io::{self, IsTerminal as _};
 
 use anstyle::{AnsiColor, Style};
 
 use super::client::Outcome;
+use crate::lifecycle::say;
 
 /// How many steps kept their promise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,12 +33,12 @@ fn paint(style: Style, text: &str) -> String {
 
 impl Teller {
     pub(super) fn begin(title: &str) -> Self {
-        println!("\n{}\n", paint(Style::new().bold(), title));
+        say(&format!("\n{}\n", paint(Style::new().bold(), title)));
         Self { summary: Summary::default() }
     }
 
     pub(super) fn chapter(&self, title: &str) {
-        println!("{}", paint(AnsiColor::Cyan.on_default().bold(), title));
+        say(&paint(AnsiColor::Cyan.on_default().bold(), title));
     }
 
     /// What a step came to; its value if it went well.
@@ -48,11 +48,11 @@ impl Teller {
             Ok((value, detail)) => {
                 self.summary.kept += 1;
                 let detail = paint(Style::new().dimmed(), &detail);
-                println!("  {} {what:<44} {detail}", paint(AnsiColor::Green.on_default(), "✓"));
+                say(&format!("  {} {what:<44} {detail}", paint(AnsiColor::Green.on_default(), "✓")));
                 Some(value)
             }
             Err(error) => {
-                println!("  {} {what:<44} {error}", paint(AnsiColor::Red.on_default().bold(), "✗"));
+                say(&format!("  {} {what:<44} {error}", paint(AnsiColor::Red.on_default().bold(), "✗")));
                 None
             }
         }
@@ -61,14 +61,14 @@ impl Teller {
     pub(super) fn end(self) -> Summary {
         let Summary { kept, told } = self.summary;
         let style = if kept == told { AnsiColor::Green } else { AnsiColor::Red }.on_default().bold();
-        println!("\n{}", paint(style, &format!("{kept} of {told} steps kept their promise")));
+        say(&format!("\n{}", paint(style, &format!("{kept} of {told} steps kept their promise"))));
         self.summary
     }
 }
 
 /// Says how to connect one's own client.
 pub fn invite(gateway_url: &str, admin_url: &str) {
-    println!(
+    say(&format!(
         r#"
 The gateway stays up. Connect a client of your own:
 
@@ -83,5 +83,5 @@ The gateway stays up. Connect a client of your own:
   curl {admin_url}/metrics
 
 Ctrl-C ends it."#
-    );
+    ));
 }

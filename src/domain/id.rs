@@ -43,6 +43,12 @@ macro_rules! text_id {
             }
         }
 
+    };
+}
+
+/// For what may be read by anybody who reads the logs.
+macro_rules! shown_as_it_is {
+    ($name:ident) => {
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -52,8 +58,15 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// A legacy client's conversation with one server. Unguessable (L23), but no credential (A11).
+    /// A legacy client's conversation with one server. Unguessable (L23), but no credential (A11): logs have
+    /// its `Debug`, which is the [fingerprint](Self::fingerprint).
     SessionId
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.fingerprint())
+    }
 }
 
 text_id! {
@@ -61,10 +74,14 @@ text_id! {
     NodeId
 }
 
+shown_as_it_is!(NodeId);
+
 text_id! {
     /// A named MCP endpoint that Holdfast offers, `/servers/{name}/mcp`.
     ServerName
 }
+
+shown_as_it_is!(ServerName);
 
 /// Where ids come from: bits that nobody can guess. A simulation replays its own.
 #[derive(Clone)]
@@ -107,7 +124,7 @@ impl SessionId {
         Self(Arc::from(Uuid::from_u128(entropy.draw()).simple().to_string()))
     }
 
-    /// What the audit log calls it: the first 16 hexadecimal digits of its SHA-256. Whoever has the id can
+    /// What logs call it: the first 16 hexadecimal digits of its SHA-256. Whoever has the id can
     /// find it there; who reads it there can't use it.
     #[must_use]
     pub fn fingerprint(&self) -> String {

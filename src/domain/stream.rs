@@ -105,9 +105,10 @@ pub struct StreamKey {
     pub stream: StreamId,
 }
 
+/// For logs: with the session's fingerprint.
 impl fmt::Display for StreamKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.session, self.stream)
+        write!(f, "{:?}.{}", self.session, self.stream)
     }
 }
 
@@ -129,6 +130,17 @@ mod tests {
         check(&["\"a b\""], &["\"a b\""]);
         check(&["1", "\"two\""], &["1", "\"two\""]);
         check(&[&format!("\"{}\"", "x".repeat(80))], &[]);
+    }
+
+    #[test]
+    fn what_logs_have_of_a_session_is_its_fingerprint() {
+        let session = SessionId::mint();
+        let key = StreamKey { session: session.clone(), stream: StreamId::get() };
+        assert_eq!(key.to_string(), format!("{}.g", session.fingerprint()));
+        for shown in [format!("{session:?}"), format!("{key:?}"), key.to_string()] {
+            assert!(!shown.contains(session.as_str()), "{shown}");
+            assert!(shown.contains(&session.fingerprint()), "{shown}");
+        }
     }
 
     #[test]

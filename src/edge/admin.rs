@@ -113,6 +113,15 @@ fn failed(error: &Error) -> Response {
     refuse(status, &error.public())
 }
 
+fn is_server(hub: &Hub, name: &ServerName) -> bool {
+    hub.server_names().any(|known| known == name)
+}
+
+fn no_server(hub: &Hub, name: &ServerName) -> Response {
+    let known = hub.server_names().map(ServerName::as_str).collect::<Vec<_>>().join(", ");
+    refuse(StatusCode::NOT_FOUND, &format!("no server is called {name}; there are: {known}"))
+}
+
 #[derive(Deserialize)]
 pub(super) struct Filter {
     server: Option<String>,
@@ -159,6 +168,9 @@ async fn listed(hub: &Hub, filter: Filter) -> Response {
         Ok(query) => query,
         Err(why) => return refuse(StatusCode::BAD_REQUEST, why),
     };
+    if let Some(name) = query.server.as_ref().filter(|name| !is_server(hub, name)) {
+        return no_server(hub, name);
+    }
     match hub.find(&query).await {
         Ok(page) => {
             let sessions: Vec<_> = page.sessions.iter().map(session).collect();
@@ -277,6 +289,7 @@ async fn published(hub: &Hub, headers: &HeaderMap, body: &[u8], event: &mut Audi
     };
     match &audience {
         Audience::Session(id) => event.session = Some(id.clone()),
+        Audience::Server(name) if !is_server(hub, name) => return no_server(hub, name),
         Audience::Server(name) => event.server = Some(name.clone()),
         Audience::All => {}
     }

@@ -44,8 +44,8 @@ pub(super) async fn live() -> &'static str {
     "ok\n"
 }
 
-pub(super) async fn waiting() -> (StatusCode, &'static str) {
-    (StatusCode::SERVICE_UNAVAILABLE, "waiting for state and bus\n")
+pub(super) fn waiting(awaited: &str) -> (StatusCode, String) {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {awaited}\n"))
 }
 
 /// How a balancer wants to hear that it should leave this node.

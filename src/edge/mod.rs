@@ -120,9 +120,10 @@ pub fn client_routes(hub: Hub, lifecycle: Lifecycle, config: Config) -> Router {
         .with_state(edge)
 }
 
-/// The operators' port of a node that waits for its backends: alive, not ready.
-pub fn waiting_routes() -> Router {
-    Router::new().route("/livez", get(health::live)).route("/readyz", get(health::waiting))
+/// The operators' port of a node that waits for what is `awaited`: alive, not ready.
+pub fn waiting_routes(awaited: &'static str) -> Router {
+    let waiting = async move || health::waiting(awaited);
+    Router::new().route("/livez", get(health::live)).route("/readyz", get(waiting))
 }
 
 /// The operators' port: liveness, readiness, metrics, all of which are open; and the API.

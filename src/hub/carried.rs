@@ -62,7 +62,7 @@ impl Hub {
         let session = live.session();
         if session.transport == Transport::HttpSse && !server.passes.is_empty() {
             let Some(opened) = self.opened_with(server, &session) else {
-                tracing::warn!(session = %live.id, "what its opening GET sent is not there, or can't be read: was it opened before servers.<name>.pass_headers was set, or a key of cluster.keys taken away? its client has to open another");
+                tracing::warn!(session = ?live.id, "what its opening GET sent is not there, or can't be read: was it opened before servers.<name>.pass_headers was set, or a key of cluster.keys taken away? its client has to open another");
                 self.note_refused(&server.name, caller, &live.id, Lookup::Unreadable);
                 return Err(Error::NoSession);
             };

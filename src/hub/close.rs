@@ -41,7 +41,7 @@ impl Hub {
             Ok(Some(closed)) => self.closed(closed, SessionEnd::StreamGone).await,
             Ok(None) => {}
             Err(error) => {
-                tracing::debug!(session = %id, %error, "an abandoned session is not closed yet");
+                tracing::debug!(session = ?id, %error, "an abandoned session is not closed yet");
                 return false;
             }
         }
@@ -55,7 +55,7 @@ impl Hub {
             Ok(None) => self.inner.opened.forget(id),
             // It is looked for later.
             Err(error) => {
-                tracing::debug!(session = %id, %error, "a session that nobody got is not closed yet")
+                tracing::debug!(session = ?id, %error, "a session that nobody got is not closed yet")
             }
         }
     }
@@ -68,7 +68,7 @@ impl Hub {
     async fn closed_from(&self, closed: Closed, end: SessionEnd, address: Option<IpAddr>) {
         let id = closed.session.id.clone();
         self.note_closed(&closed.session, end, address);
-        tracing::debug!(session = %id, ?end, "session ended");
+        tracing::debug!(session = ?id, ?end, "session ended");
         self.inner.metrics.session_ended(end, self.age_of(&closed.session));
         self.inner.opened.forget(&id);
         let live = self.inner.registry.forget(&id);

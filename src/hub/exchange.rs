@@ -277,7 +277,7 @@ impl Exchange {
 
     /// The answer waits to be said in JSON.
     fn stay_quiet(&mut self, finals: Vec<Final>, error: &Error) {
-        tracing::debug!(session = %self.live.id, %error, "a request is answered in JSON for want of a stream");
+        tracing::debug!(session = ?self.live.id, %error, "a request is answered in JSON for want of a stream");
         self.form = Form::Json;
         self.outbound = Outbound::Quiet(finals);
     }

@@ -53,7 +53,7 @@ impl Hub {
                 Ok(Some(_)) => self.inner.opened.seen(&id),
                 Ok(None) => self.inner.opened.forget(&id),
                 Err(error) => {
-                    tracing::debug!(session = %id, %error, "whether a session ended is not known yet");
+                    tracing::debug!(session = ?id, %error, "whether a session ended is not known yet");
                     return;
                 }
             }

@@ -72,7 +72,7 @@ pub use sealer::Sealer;
 pub use server::{AnswerPolicy, Server, Servers, SessionPolicy};
 
 use crate::domain::{Entropy, Limit, NodeId, Principal, RequestId, StreamId, StreamKind};
-use crate::lifecycle::Tasks;
+use crate::lifecycle::{Lifecycle, Tasks};
 use crate::limits::{Limits, Place};
 use crate::ports::{Bus, SessionStore};
 use crate::telemetry::{Audit, Era, Gauged, Metrics};
@@ -165,6 +165,7 @@ struct Inner {
     relays: Relays,
     /// Asks for a look at all streams: something may have been missed.
     resync: tokio::sync::Notify,
+    lifecycle: Lifecycle,
     /// The store's time in ms when hints were last looked for because some may have been lost.
     hints_looked_ms: AtomicU64,
     servers: Servers,
@@ -205,6 +206,8 @@ pub struct Parts {
     pub rates: Option<Rates>,
     pub metrics: Metrics,
     pub audit: Audit,
+    /// Which it tells the other nodes.
+    pub lifecycle: Lifecycle,
     pub tasks: Tasks,
     /// Where session and stream ids come from.
     pub entropy: Entropy,
@@ -226,6 +229,7 @@ impl Hub {
             relays: parts.relays,
             resync: tokio::sync::Notify::new(),
             hints_looked_ms: AtomicU64::new(0),
+            lifecycle: parts.lifecycle,
             node: parts.node,
             store: parts.store,
             bus: parts.bus,

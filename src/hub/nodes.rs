@@ -25,6 +25,9 @@ const TALLY: Duration = Duration::from_secs(1);
 /// its requests would wait for ever.
 const LEASES_WITHOUT: u32 = 5;
 
+/// Between two lines of the log that say that the lease can't be renewed.
+const SAY_AGAIN: Duration = Duration::from_secs(30);
+
 /// For how long it is known that a node is dead.
 const DEAD_FOR: Duration = Duration::from_secs(3600);
 
@@ -55,8 +58,17 @@ pub(super) struct Known {
     pub(super) others_hear_since: Option<Instant>,
     /// Others reach what this node can't.
     pub(super) alone: Option<Alone>,
+    outage: Option<Outage>,
     /// The store's time at a beat, and when that was here.
     store_time: Option<(u64, Instant)>,
+}
+
+/// The lease can't be renewed.
+#[derive(Debug)]
+struct Outage {
+    since: Instant,
+    /// For want of what, and when that was logged last.
+    said: Option<(&'static str, Instant)>,
 }
 
 /// The store's clock, as the last beat showed it, to be asked for each event without a lock.
@@ -110,6 +122,23 @@ impl Nodes {
 
     pub(super) fn ailing(&self) {
         self.lock().healthy_since = None;
+    }
+
+    /// Notes that the lease could not be renewed for want of what is `missing`; true if that should be said.
+    fn not_renewed(&self, missing: &'static str) -> bool {
+        let now = Instant::now();
+        let mut known = self.lock();
+        let outage = known.outage.get_or_insert(Outage { since: now, said: None });
+        let again = outage.said.is_none_or(|(what, when)| what != missing || now - when >= SAY_AGAIN);
+        if again {
+            outage.said = Some((missing, now));
+        }
+        again
+    }
+
+    /// Notes that it was renewed: for how long it could not be, if that was so.
+    fn renewed(&self) -> Option<Duration> {
+        self.lock().outage.take().map(|outage| outage.since.elapsed())
     }
 
     /// Notes a beat; true if others may have taken this node for dead before it.
@@ -209,7 +238,9 @@ impl Hub {
             return;
         }
         if let Err(error) = self.inner.bus.ping(&node, lease / BEATS).await {
-            tracing::warn!(%error, "this node does not hear itself on the bus, and lets its lease run out");
+            if nodes.not_renewed("bus") {
+                tracing::warn!(%error, "this node does not hear itself on the bus, and lets its lease run out");
+            }
             nodes.ailing();
             nodes.lock().deaf = true;
             return self.look_whether_others_hear(lease).await;
@@ -220,6 +251,9 @@ impl Hub {
             // It was on its way when the lease was given back.
             Ok(Ok(_)) if nodes.lock().left => self.leave().await,
             Ok(Ok(beat)) => {
+                if let Some(away) = nodes.renewed() {
+                    tracing::info!(seconds = away.as_secs_f64(), "the lease is renewed again");
+                }
                 if nodes.beaten(&beat) {
                     tracing::warn!("this node's lease had run out: others may have taken its place");
                     self.inner.mail.forget_received();
@@ -232,11 +266,15 @@ impl Hub {
                 self.inner.metrics.nodes(beat.alive.len());
             }
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the lease could not be renewed");
+                if nodes.not_renewed("store") {
+                    tracing::warn!(%error, "the lease could not be renewed");
+                }
                 nodes.ailing();
             }
             Err(_) => {
-                tracing::warn!("the lease could not be renewed in time");
+                if nodes.not_renewed("store") {
+                    tracing::warn!("the lease could not be renewed in time");
+                }
                 nodes.ailing();
             }
         }
@@ -288,6 +326,7 @@ impl Hub {
     fn facts(&self) -> String {
         serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "phase": self.inner.lifecycle.phase().name(),
             "streams": self.stream_count(),
             "requests": self.inner.metrics.exchanges(),
         })
@@ -331,6 +370,20 @@ mod tests {
         assert!(nodes.suspects(lease).is_empty());
         nodes.beaten(&beat(&[&own, &other], false));
         assert_eq!(nodes.health(&other), Health::Alive, "it was not dead after all");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_said_now_and_then_and_its_end_once() {
+        let nodes = Nodes::default();
+        assert_eq!(nodes.renewed(), None);
+        assert!(nodes.not_renewed("store"));
+        assert!(!nodes.not_renewed("store"));
+        assert!(nodes.not_renewed("bus"), "another reason is news");
+        tokio::time::advance(SAY_AGAIN).await;
+        assert!(nodes.not_renewed("bus"));
+        assert!(!nodes.not_renewed("bus"));
+        assert_eq!(nodes.renewed(), Some(SAY_AGAIN));
+        assert_eq!(nodes.renewed(), None);
     }
 
     #[tokio::test(start_paused = true)]

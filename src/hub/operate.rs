@@ -37,6 +37,11 @@ pub enum Published {
 }
 
 impl Hub {
+    /// What the servers behind this gateway are called.
+    pub fn server_names(&self) -> impl Iterator<Item = &ServerName> {
+        self.inner.servers.names()
+    }
+
     /// Sessions, paged by id: of a server, of an owner, or whose client declared a capability.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ impl Hub {
         let Some(pumping) = live.start_pump(to, handle.generation) else { return };
         let reached = from.as_deref().and_then(Reached::from_text);
         if from.is_some() && reached.is_none() {
-            tracing::warn!(session = %live.id, "another version kept where the upstream's own stream was read to; messages may be missing");
+            tracing::warn!(session = ?live.id, "another version kept where the upstream's own stream was read to; messages may be missing");
         }
         let (hub, server, live, to) = (self.clone(), server.clone(), live.clone(), to.clone());
         self.inner.tasks.spawn_until_stopped(async move {
@@ -173,9 +173,9 @@ impl Pump {
             }
             Err(error) => {
                 if matches!(error, upstream::Error::Refused { .. }) && self.reached.take().is_some() {
-                    tracing::warn!(session = %self.live.id, %error, "the upstream can't resume its own stream; messages may be missing");
+                    tracing::warn!(session = ?self.live.id, %error, "the upstream can't resume its own stream; messages may be missing");
                 }
-                tracing::debug!(session = %self.live.id, %error, "the upstream's own stream can't be opened yet");
+                tracing::debug!(session = ?self.live.id, %error, "the upstream's own stream can't be opened yet");
                 return Err(Broke::Again);
             }
         };

@@ -86,7 +86,7 @@ impl Hub {
         if let Some(handle) = session.upstream.clone().filter(|handle| handle.generation > lost.generation) {
             return Ok(handle);
         }
-        tracing::warn!(session = %live.id, upstream = server.upstream.name(), "the upstream lost a session; opening another");
+        tracing::warn!(session = ?live.id, upstream = server.upstream.name(), "the upstream lost a session; opening another");
         let since = Instant::now();
         let client = session.client.clone().ok_or_else(not_initialized)?;
         let opening = upstream.reopen(client.initialize.into(), lost.generation + 1);
@@ -190,7 +190,7 @@ impl Hub {
         let bytes = live.session().remembered_bytes() + value.len();
         if !forgotten && bytes > self.inner.config.session_bytes_max {
             self.inner.metrics.limit_hit(Limit::SessionBytes);
-            tracing::warn!(session = %live.id, "a subscription or log level is too large to be remembered");
+            tracing::warn!(session = ?live.id, "a subscription or log level is too large to be remembered");
             return;
         }
         let value = value.to_owned();
@@ -203,11 +203,11 @@ impl Hub {
             Ok(Updated::Now(session)) => live.set_session(*session),
             Ok(Updated::Full) => {
                 self.inner.metrics.limit_hit(Limit::SubscriptionsPerSession);
-                tracing::warn!(session = %live.id, "more subscriptions than are remembered");
+                tracing::warn!(session = ?live.id, "more subscriptions than are remembered");
             }
             Ok(Updated::Gone) => {}
             Err(err) => {
-                tracing::warn!(session = %live.id, error = %err, "a subscription or log level is not remembered")
+                tracing::warn!(session = ?live.id, error = %err, "a subscription or log level is not remembered")
             }
         }
     }

@@ -17,6 +17,20 @@ pub enum Phase {
     Stopped,
 }
 
+impl Phase {
+    /// As operators read it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Leaving => "leaving",
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// A cloneable view of the phase; the owner advances it.
 #[derive(Debug, Clone)]
 pub struct Lifecycle {

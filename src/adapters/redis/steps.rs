@@ -81,7 +81,7 @@ impl Steps {
             "gone" => Ok(None),
             "format" => {
                 let format = parts.text()?;
-                tracing::error!(session = %id, format, "a session has another version's format: this node can't serve it");
+                tracing::error!(session = ?id, format, "a session has another version's format: this node can't serve it");
                 Err(StoreError::Unavailable)
             }
             _ => Ok(Some((said, parts))),

@@ -221,7 +221,7 @@ impl RedisSessionStore {
                 Err(StoreError::Unavailable) => {}
                 // What was ended so far must be answered.
                 Err(error) => {
-                    tracing::debug!(session = %id, %error, "an idle session is not ended yet");
+                    tracing::debug!(session = ?id, %error, "an idle session is not ended yet");
                     break;
                 }
             }

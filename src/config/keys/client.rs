@@ -194,7 +194,7 @@ pub(super) fn streams(s: &mut Section<'_, '_>) -> StreamsConfig {
         ),
     };
     if streams.retry > streams.retry_max {
-        s.fault(&["retry_max", "retry"], "streams.retry is longer than streams.retry_max");
+        s.longer(("retry", streams.retry), ("retry_max", streams.retry_max));
     }
     streams
 }

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SHORTEST, ZERO, seconds};
+use crate::config::faults::{did_you_mean, quoted};
 use crate::config::reader::Section;
 use crate::config::settings::{
     AuditTo, DrainConfig, LogFormat, MetricsConfig, TelemetryConfig, UpstreamConfig,
@@ -70,10 +72,8 @@ pub(super) fn upstream(s: &mut Section<'_, '_>) -> UpstreamConfig {
         ),
     };
     if upstream.reconnect_delay > upstream.reconnect_delay_max {
-        s.fault(
-            &["reconnect_delay_max", "reconnect_delay"],
-            "upstream.reconnect_delay is longer than upstream.reconnect_delay_max",
-        );
+        let (delay, max) = (upstream.reconnect_delay, upstream.reconnect_delay_max);
+        s.longer(("reconnect_delay", delay), ("reconnect_delay_max", max));
     }
     upstream
 }
@@ -121,10 +121,9 @@ pub(super) fn telemetry(s: &mut Section<'_, '_>) -> TelemetryConfig {
         log_filter: s.text(
             "log_filter",
             "info",
-            "a level, or `target=level` pairs with commas",
+            "`error`, `warn`, `info`, `debug`, `trace`, `off`, or `target=level` pairs with commas",
             log_filter,
-            "Which log lines are written: `error`, `warn`, `info`, `debug` or `trace`; `info,holdfast::hub=debug` \
-             for more from one part.",
+            "Which log lines are written: those of a level and above; `info,holdfast::hub=debug` for more from one part.",
         ),
         // Those of the standard stand beside our keys (`otel`).
         traces: None,
@@ -195,7 +194,20 @@ fn audit_file(text: &str) -> Result<String, Reason> {
     }
 }
 
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
+/// A word alone would be taken for a target, and a misspelled level would silence everything else.
 fn log_filter(text: &str) -> Result<String, Reason> {
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        if word.parse::<LevelFilter>().is_err()
+            && !word.contains("::")
+            && !word.contains(['=', '[', '{', '}', ']'])
+        {
+            let near = did_you_mean(word, LEVELS);
+            let which = if word == text { String::new() } else { format!("is no filter: {} ", quoted(word)) };
+            return Err(format!("{which}is no level{near}").into());
+        }
+    }
     match EnvFilter::builder().parse(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err("is not a filter".into()),

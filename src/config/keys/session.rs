@@ -4,6 +4,7 @@ use super::{DAY, GIB, HOUR, KIB, MIB, MINUTE, SHORTEST, TIMEOUTS, TIMEOUTS_MAX, 
 use super::{milliseconds, seconds};
 use crate::config::reader::Section;
 use crate::config::settings::{LogConfig, RequestsConfig, SessionsConfig};
+use crate::config::units::show_bytes;
 
 pub(super) const LOG: &str = "The log of sent events, from which clients resume after a broken connection.";
 
@@ -31,9 +32,10 @@ pub(super) fn log(s: &mut Section<'_, '_>) -> LogConfig {
         ),
     };
     if log.stream_bytes_max > log.session_bytes_max {
+        let [stream, session] = [log.stream_bytes_max, log.session_bytes_max].map(|bytes| show_bytes(&bytes));
         s.fault(
             &["session_bytes_max", "stream_bytes_max"],
-            "log.stream_bytes_max is larger than log.session_bytes_max",
+            format!("log.stream_bytes_max ({stream}) is larger than log.session_bytes_max ({session})"),
         );
     }
     log
@@ -65,7 +67,7 @@ pub(super) fn sessions(s: &mut Section<'_, '_>) -> SessionsConfig {
         ),
     };
     if sessions.sse_grace > sessions.idle_timeout {
-        s.fault(&["sse_grace", "idle_timeout"], "sessions.sse_grace is longer than sessions.idle_timeout");
+        s.longer(("sse_grace", sessions.sse_grace), ("idle_timeout", sessions.idle_timeout));
     }
     sessions
 }
@@ -102,7 +104,7 @@ pub(super) fn requests(s: &mut Section<'_, '_>) -> RequestsConfig {
         ),
     };
     if requests.timeout > requests.timeout_max {
-        s.fault(&["timeout_max", "timeout"], "requests.timeout is longer than requests.timeout_max");
+        s.longer(("timeout", requests.timeout), ("timeout_max", requests.timeout_max));
     }
     requests
 }

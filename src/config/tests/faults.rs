@@ -36,7 +36,7 @@ servers:
 12 faults in the configuration:
   holdfast.yaml:1:9: listen: `localhost` is not an IP address with a port; wanted: address, such as `127.0.0.1:4444`, `[::1]:4444` or `0.0.0.0:4444`
   holdfast.yaml:2:13: public_url: `https://mcp.example.com/?…` has a query; wanted: URL, `http://` or `https://`
-  holdfast.yaml:3:8: state: `mysql://…@redis:6379` is not supported by this build; wanted: URL, `memory`, `none`, or a Redis's URL
+  holdfast.yaml:3:8: state: `mysql://…@redis:6379` is not supported by this build; wanted: URL, `memory`, `none`, or a Redis's URL, such as `redis://127.0.0.1:6379`
   holdfast.yaml:4:1: unknown key `lmits`; did you mean `limits`?
   holdfast.yaml:7:19: http.body_bytes_max: `4MB` is not a size; units are B, KiB, MiB and GiB; wanted: size, 1KiB to 1GiB
   holdfast.yaml:8:21: http.allowed_origins: `https://app.example.com/index.html` is not an origin; wanted: list, such as `https://app.example.com`; `*` for any
@@ -193,15 +193,15 @@ fn what_does_not_fit_together() {
     );
     check(
         "requests: {timeout: 20m}",
-        "1:21: requests.timeout: requests.timeout is longer than requests.timeout_max",
+        "1:21: requests.timeout: requests.timeout (20m) is longer than requests.timeout_max (10m)",
     );
     check(
         "streams: {retry: 3s, retry_max: 2s}",
-        "1:33: streams.retry_max: streams.retry is longer than streams.retry_max",
+        "1:33: streams.retry_max: streams.retry (3s) is longer than streams.retry_max (2s)",
     );
     check(
         "log: {session_bytes_max: 1MiB}",
-        "1:26: log.session_bytes_max: log.stream_bytes_max is larger than log.session_bytes_max",
+        "1:26: log.session_bytes_max: log.stream_bytes_max (4MiB) is larger than log.session_bytes_max (1MiB)",
     );
     check(
         "limits: {principal: {bytes_per_minute: 1MiB}}",
@@ -213,7 +213,7 @@ fn what_does_not_fit_together() {
     );
     check(
         "servers: {a: {upstream: 'http://a', timeout: 11m}}",
-        "1:46: servers.a.timeout: this server's timeout is longer than its timeout_max",
+        "1:46: servers.a.timeout: this server's timeout (11m) is longer than its timeout_max (10m)",
     );
     check(
         "servers: {files: {upstream: 'http://a'}}\ndefault_server: file",
@@ -253,7 +253,7 @@ fn the_wrong_kind_of_value() {
     );
     check(
         "http: {allowed_hosts: localhost}",
-        "1:23: http.allowed_hosts: found `localhost`; wanted: list, `host` or `host:port`; `*` for any",
+        "1:23: http.allowed_hosts: found `localhost`; write `[localhost]`; wanted: list, `host` or `host:port`; `*` for any",
     );
     check(
         "http: {allowed_hosts: [[localhost]]}",
@@ -272,7 +272,7 @@ fn the_wrong_kind_of_value() {
     );
     check(
         "telemetry: {log_filter: 'info,=='}",
-        "1:25: telemetry.log_filter: `info,==` is not a filter; wanted: text, a level, or `target=level` pairs with commas",
+        "1:25: telemetry.log_filter: `info,==` is not a filter; wanted: text, `error`, `warn`, `info`, `debug`, `trace`, `off`, or `target=level` pairs with commas",
     );
 }
 
@@ -339,7 +339,7 @@ fn each_source_is_named() {
     let found = load_all(b"state: disk", &variables, &flags).unwrap_err().to_string();
     let expected = "\
 7 faults in the configuration:
-  holdfast.yaml:1:8: state: `disk` is not supported by this build; wanted: URL, `memory`, `none`, or a Redis's URL
+  holdfast.yaml:1:8: state: `disk` is no URL; wanted: URL, `memory`, `none`, or a Redis's URL, such as `redis://127.0.0.1:6379`
   HOLDFAST_HTTP_ALLOWED_ORIGINS: http.allowed_origins: `b` is not an origin; wanted: list, such as `https://app.example.com`; `*` for any
   HOLDFAST_LIMITS_SESSIONS_MAX: limits.sessions_max: `many` is not a whole number; wanted: number, 1 to 100000000
   HOLDFAST_LISTN: no key has this variable; did you mean `HOLDFAST_LISTEN`?

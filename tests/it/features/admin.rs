@@ -56,9 +56,12 @@ async fn sessions_are_seen_from_any_node() {
         assert_eq!(nodes["nodes"].as_array().unwrap().len(), 2, "{nodes}");
     }
     drop(answer);
-    for (path, expected) in
-        [("/api/sessions/none", 404), ("/api/sessions?limit=0", 400), ("/api/sessions?after=a%20b", 400)]
-    {
+    for (path, expected) in [
+        ("/api/sessions/none", 404),
+        ("/api/sessions?server=nope", 404),
+        ("/api/sessions?limit=0", 400),
+        ("/api/sessions?after=a%20b", 400),
+    ] {
         assert_eq!(ask(&two.b, "GET", path, "").await.0, expected, "{path}");
     }
 }
@@ -110,6 +113,7 @@ async fn what_is_published_reaches_every_session_once() {
         (value!({ "all": true, "server": "default", "message": hint }), 400),
         (value!({ "all": true, "message": call(1) }), 400),
         (value!({ "session": "none", "message": hint }), 404),
+        (value!({ "server": "nope", "message": hint }), 404),
         (value!({ "all": true, "massage": 1, "message": hint }), 400),
     ] {
         let (status, answer) = ask(&two.a, "POST", "/api/publish", &body.to_string()).await;
@@ -154,6 +158,12 @@ async fn the_command_line_is_a_client_of_it() {
     assert!(ok && shown.contains("HELD BY") && shown.contains(&id), "{shown}");
     let (ok, nodes) = run(&["nodes"]);
     assert!(ok && nodes.contains(two.a.hub().node().as_str()) && nodes.contains("(asked)"), "{nodes}");
+    assert!(nodes.starts_with("NODE") && nodes.contains("PHASE") && nodes.contains("  ready  "), "{nodes}");
+    for asking in [&["sessions", "--server", "nope"][..], &["publish", "--server", "nope", "notifications/x"]]
+    {
+        let (ok, said) = run(asking);
+        assert!(!ok && said.contains("no server is called nope; there are: default"), "{said}");
+    }
     let (ok, said) = run(&["publish", "--all", "notifications/tools/list_changed"]);
     assert!(ok, "{said}");
     let (ok, said) = run(&["publish", "--session", &id, "notifications/x", r#"{"a":1}"#]);
@@ -248,7 +258,7 @@ async fn with_tokens_of_its_own_it_answers_nobody_else_and_says_nothing_secret()
     assert!(ok && made.contains("\nadmin:\n  tokens:\n    ops:\n      sha256: "), "{made}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beyond_this_machine_it_is_there_with_tokens_only() {
     let upstream = Upstream::start(|asked| json(asked, &value!({}))).await;
     let (token, digest) = mint();
@@ -262,6 +272,9 @@ async fn beyond_this_machine_it_is_there_with_tokens_only() {
         let operator = Client::new(&admin).with_token(&token);
         assert_eq!(operator.ask("GET", "/api/nodes", &[], "").await.status, status);
         assert_eq!(operator.ask("GET", "/readyz", &[], "").await.status, 200);
+        let asking = ["nodes", "--admin", &admin];
+        let (ok, said) = tokio::task::block_in_place(|| holdfast(&asking, Some(&token)));
+        assert!(if status == 200 { ok } else { said.contains("set admin.tokens") }, "{said}");
         node.stop().await;
     }
 }

@@ -7,6 +7,7 @@ mod answers;
 mod audit;
 mod breaks;
 mod carrying;
+mod commands;
 mod connections;
 mod cost;
 mod credentials;

@@ -65,6 +65,11 @@ impl Process {
         }
     }
 
+    /// What it has said since, once it has ended.
+    pub(crate) fn rest(&self) -> String {
+        self.lines.iter().map(|line| line + "\n").collect()
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
