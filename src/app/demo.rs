@@ -73,8 +73,9 @@ async fn run_demo(options: DemoOptions) -> Result<ExitCode, Failure> {
     if !options.once {
         let alive = nodes.iter().find(|node| node.runtime.is_some());
         let admin = alive.map(|node| format!("http://{}", node.admin)).unwrap_or_default();
-        demo::invite(&url, &admin);
-        signal.await;
+        if demo::invite(&url, &admin) {
+            signal.await;
+        }
     }
     for node in nodes {
         node.stop().await;

@@ -15,7 +15,7 @@ use super::shared::Shared;
 use super::tls;
 use crate::auth::UnknownAlgorithm;
 use crate::certificates;
-use crate::config::{Bus, Config, DrainConfig, State};
+use crate::config::{Bus, Config, DrainConfig};
 use crate::domain::{Entropy, InvalidId, NodeId};
 use crate::edge;
 use crate::hub::{Hub, Parts, Rates, Relays};
@@ -73,10 +73,10 @@ impl Listeners {
         let twin = TcpListener::from_std(twin)?;
         let listener = edge::ListenerConfig { tls: tls::operators(config)?, ..settings::listener(config) };
         let tasks = Tasks::new();
-        let awaited = match (&config.state, &config.bus) {
-            (_, Bus::Memory) => "state",
-            (State::Memory | State::None, Bus::Nats(_)) => "bus",
-            (State::Redis(_), Bus::Nats(_)) => "state and bus",
+        // A bus is shared together with the state.
+        let awaited = match &config.bus {
+            Bus::Memory => "state",
+            Bus::Nats(_) => "state and bus",
         };
         let serving = edge::serve(
             twin,

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 pub use crate::auth::mint as mint_token;
-pub use crate::lifecycle::say;
+pub use crate::lifecycle::{complain, say};
 pub use crate::telemetry::chain;
 pub use demo::{DemoOptions, demo};
 pub use gateway::{Gateway, Listeners, StartError, Surroundings};
@@ -119,8 +119,8 @@ fn run(work: impl Future<Output = ExitCode>) -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a person waits for the reason, whatever the log's format")]
+/// A person waits for the reason, whatever the log's format.
 fn fail(what: &str, error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    eprintln!("holdfast: {what}: {}", chain(error));
+    complain(&format!("holdfast: {what}: {}", chain(error)));
     ExitCode::FAILURE
 }

@@ -80,7 +80,6 @@ impl Shared {
         let (at_state, at_bus) = match (&config.state, &config.bus) {
             (config::State::Redis(state), config::Bus::Nats(bus)) => (address(state), address(bus)),
             (config::State::Redis(state), _) => (address(state), String::new()),
-            (_, config::Bus::Nats(bus)) => (String::new(), address(bus)),
             _ => Default::default(),
         };
         let (store, rates) = patiently(&at_state, || state(config)).await?;

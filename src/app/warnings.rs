@@ -23,9 +23,11 @@ pub fn warnings(config: &Config) -> Vec<String> {
         found.push(
             "no server is configured (servers, or --upstream): every request is answered with 404".into(),
         );
-    } else if config.default_server.is_none() {
+    }
+    let drain = &config.drain;
+    if matches!(config.state, State::Redis(_)) && drain.notice + drain.handover > drain.timeout {
         found.push(
-            "there are several servers and no default_server: /mcp, /sse and /message answer 404".into(),
+            "drain.notice and drain.handover take longer than drain.timeout: streams are handed over in less time".into(),
         );
     }
     if let (State::Redis(_), Bus::Memory) = (&config.state, &config.bus) {
@@ -80,11 +82,12 @@ mod tests {
         let two = ("servers.two.upstream", "http://two/mcp");
         check(&[], &["no server is configured"]);
         check(&[one], &[]);
-        check(&[one, two], &["there are several servers and no default_server"]);
-        check(&[one, two, ("default_server", "one")], &[]);
+        check(&[one, two], &[]);
         check(&[one, ("state", "redis://redis")], &["state is shared and bus is not"]);
         let shared = [one, ("state", "redis://redis"), ("bus", "nats://nats")];
         check(&shared, &["messages between nodes are not signed"]);
+        let short = [one, ("state", "redis://redis"), ("bus", "nats://localhost"), ("drain.timeout", "8s")];
+        check(&short, &["drain.notice and drain.handover take longer"]);
         let open = ("listen", "0.0.0.0:4444");
         check(&[one, open, ("auth.insecure", "on")], &["nobody has to log in"]);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 
-use crate::app::{self, Operation, Wish, say};
+use crate::app::{self, Operation, Wish, complain, say};
 use crate::config::{self, Config, Overrides};
 use args::{Args, Command, SessionsCommand};
 
@@ -118,9 +118,4 @@ fn load(options: &args::Options) -> Result<Config, ExitCode> {
         complain(&faults.to_string());
         ExitCode::from(2)
     })
-}
-
-#[expect(clippy::print_stderr, reason = "there are no logs yet")]
-fn complain(text: &str) {
-    eprintln!("{text}");
 }

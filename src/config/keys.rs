@@ -119,7 +119,11 @@ pub(super) fn config(s: &mut Section<'_, '_>) -> Config {
 
 /// Port 0 is another one each time.
 fn check_listeners(s: &mut Section<'_, '_>, listen: SocketAddr, admin: SocketAddr) {
-    let overlap = listen.ip() == admin.ip() || listen.ip().is_unspecified() || admin.ip().is_unspecified();
+    // `0.0.0.0` is every address of its own kind, `[::]` every address.
+    let covers = |one: SocketAddr, other: SocketAddr| {
+        one.ip() == other.ip() || one.ip().is_unspecified() && (one.is_ipv6() || other.is_ipv4())
+    };
+    let overlap = covers(listen, admin) || covers(admin, listen);
     if overlap && listen.port() == admin.port() && listen.port() != 0 {
         let message = format!("listen ({listen}) and admin.listen ({admin}) need two addresses");
         s.fault(&["admin.listen", "listen"], message);
@@ -129,16 +133,12 @@ fn check_listeners(s: &mut Section<'_, '_>, listen: SocketAddr, admin: SocketAdd
 /// Without shared state there is neither notice nor handover, so only what was written is judged.
 fn check_drain(s: &mut Section<'_, '_>, config: &Config) {
     let drain = &config.drain;
-    let written = ["drain.notice", "drain.handover"].iter().any(|key| s.was_given(key));
-    let too_long = drain.notice + drain.handover > drain.timeout || drain.notice >= drain.timeout;
-    if too_long && (written || matches!(config.state, State::Redis(_))) {
-        let [notice, handover, timeout] =
-            [drain.notice, drain.handover, drain.timeout].map(|time| show_duration(&time));
+    let written = s.was_given("drain.notice");
+    if drain.notice >= drain.timeout && (written || matches!(config.state, State::Redis(_))) {
+        let [notice, timeout] = [drain.notice, drain.timeout].map(|time| show_duration(&time));
         s.fault(
-            &["drain.notice", "drain.handover", "drain.timeout"],
-            format!(
-                "drain.notice ({notice}) and drain.handover ({handover}) leave nothing of drain.timeout ({timeout})"
-            ),
+            &["drain.notice", "drain.timeout"],
+            format!("drain.notice ({notice}) leaves nothing of drain.timeout ({timeout})"),
         );
     }
 }

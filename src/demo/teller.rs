@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _};
 use anstyle::{AnsiColor, Style};
 
 use super::client::Outcome;
-use crate::lifecycle::say;
+use crate::lifecycle::{print, say};
 
 /// How many steps kept their promise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,9 +66,9 @@ impl Teller {
     }
 }
 
-/// Says how to connect one's own client.
-pub fn invite(gateway_url: &str, admin_url: &str) {
-    say(&format!(
+/// Says how to connect one's own client. False if nobody reads it.
+pub fn invite(gateway_url: &str, admin_url: &str) -> bool {
+    print(&format!(
         r#"
 The gateway stays up. Connect a client of your own:
 
@@ -83,5 +83,6 @@ The gateway stays up. Connect a client of your own:
   curl {admin_url}/metrics
 
 Ctrl-C ends it."#
-    ));
+    ))
+    .is_ok()
 }

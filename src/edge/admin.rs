@@ -168,11 +168,13 @@ async fn listed(hub: &Hub, filter: Filter) -> Response {
         Ok(query) => query,
         Err(why) => return refuse(StatusCode::BAD_REQUEST, why),
     };
-    if let Some(name) = query.server.as_ref().filter(|name| !is_server(hub, name)) {
-        return no_server(hub, name);
-    }
     match hub.find(&query).await {
         Ok(page) => {
+            // A server that was taken out of the configuration may have some left.
+            let unknown = query.server.as_ref().filter(|name| !is_server(hub, name));
+            if let (true, Some(name)) = (page.sessions.is_empty(), unknown) {
+                return no_server(hub, name);
+            }
             let sessions: Vec<_> = page.sessions.iter().map(session).collect();
             Json(json!({ "sessions": sessions, "more": page.more })).into_response()
         }
@@ -289,8 +291,12 @@ async fn published(hub: &Hub, headers: &HeaderMap, body: &[u8], event: &mut Audi
     };
     match &audience {
         Audience::Session(id) => event.session = Some(id.clone()),
-        Audience::Server(name) if !is_server(hub, name) => return no_server(hub, name),
-        Audience::Server(name) => event.server = Some(name.clone()),
+        Audience::Server(name) => {
+            event.server = Some(name.clone());
+            if !is_server(hub, name) {
+                return no_server(hub, name);
+            }
+        }
         Audience::All => {}
     }
     if let Some(method) = message.method() {

@@ -8,6 +8,7 @@ mod audit;
 mod body;
 mod call;
 mod carried;
+mod clock;
 mod close;
 mod deadline;
 mod deliver;

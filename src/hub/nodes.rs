@@ -3,7 +3,6 @@
 //! guarded by fences, so that a mistake costs time and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Hub;
 use super::alone::Alone;
+use super::clock::Clock;
 use crate::domain::NodeId;
 use crate::ports::{Beat, BusError, Lease};
 
@@ -43,7 +43,7 @@ pub(super) struct Nodes {
 pub(super) struct Known {
     alive: BTreeSet<NodeId>,
     /// Without a lease, and since when; not proven dead.
-    missing: BTreeMap<NodeId, Instant>,
+    missing: BTreeMap<NodeId, Missing>,
     /// Gave their lease back.
     departed: Vec<NodeId>,
     pub(super) dead: BTreeMap<NodeId, Instant>,
@@ -71,12 +71,12 @@ struct Outage {
     said: Option<(&'static str, Instant)>,
 }
 
-/// The store's clock, as the last beat showed it, to be asked for each event without a lock.
-#[derive(Debug)]
-struct Clock {
+/// A node without a lease.
+#[derive(Debug, Clone, Copy)]
+struct Missing {
     since: Instant,
-    /// The store's time at `since`, in ms; 0 before the first beat.
-    then_ms: AtomicU64,
+    /// It was alive before this node's eyes; otherwise it was only asked for, and may have left long ago.
+    seen: bool,
 }
 
 /// What is known of a node.
@@ -86,24 +86,6 @@ pub(super) enum Health {
     /// Nobody knows yet; it is being found out.
     Missing,
     Dead,
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        Self { since: Instant::now(), then_ms: AtomicU64::new(0) }
-    }
-}
-
-impl Clock {
-    fn set(&self, now_ms: u64, now: Instant) {
-        let passed = u64::try_from(now.saturating_duration_since(self.since).as_millis()).unwrap_or_default();
-        self.then_ms.store(now_ms.saturating_sub(passed), Ordering::Relaxed);
-    }
-
-    fn now_ms(&self) -> Option<u64> {
-        let then_ms = Some(self.then_ms.load(Ordering::Relaxed)).filter(|then_ms| *then_ms > 0)?;
-        Some(then_ms + u64::try_from(self.since.elapsed().as_millis()).ok()?)
-    }
 }
 
 impl Nodes {
@@ -116,7 +98,7 @@ impl Nodes {
         if known.dead.contains_key(node) {
             return Health::Dead;
         }
-        known.missing.entry(node.clone()).or_insert_with(Instant::now);
+        known.missing.entry(node.clone()).or_insert_with(|| Missing { since: Instant::now(), seen: false });
         Health::Missing
     }
 
@@ -155,7 +137,7 @@ impl Nodes {
             self.doubt();
         }
         for node in gone {
-            known.missing.entry(node).or_insert(now);
+            known.missing.entry(node).or_insert(Missing { since: now, seen: true }).seen = true;
         }
         known.missing.retain(|node, _| !alive.contains(node));
         known.dead.retain(|node, since| !alive.contains(node) && since.elapsed() < DEAD_FOR);
@@ -188,15 +170,15 @@ impl Nodes {
         if known.healthy_since.is_none_or(|since| since.elapsed() < lease) {
             return Vec::new();
         }
-        known.missing.iter().map(|(node, since)| (node.clone(), since.elapsed())).collect()
+        known.missing.iter().map(|(node, missing)| (node.clone(), missing.since.elapsed())).collect()
     }
 
-    /// True if it died, and did not leave.
+    /// True if it died before this node's eyes: it was alive, and did not leave.
     fn buried(&self, node: &NodeId) -> bool {
         let mut known = self.lock();
-        known.missing.remove(node);
+        let seen = known.missing.remove(node).is_some_and(|missing| missing.seen);
         known.dead.insert(node.clone(), Instant::now());
-        let died = !known.departed.contains(node);
+        let died = seen && !known.departed.contains(node);
         drop(known);
         self.doubt();
         died
@@ -302,7 +284,7 @@ impl Hub {
                     tracing::warn!(%node, answers = answer.is_ok(), "a node is dead; what it ran is taken over");
                     self.inner.metrics.node_died();
                 } else {
-                    tracing::info!(%node, "a node has left");
+                    tracing::info!(%node, "a node is gone; it had left, or was never seen alive from here");
                 }
                 found = true;
             }
@@ -395,6 +377,8 @@ mod tests {
         assert!(nodes.suspects(Duration::from_secs(2)).is_empty());
         assert_eq!(nodes.health(&other), Health::Missing);
         assert_eq!(nodes.suspects(Duration::from_secs(2)).len(), 1);
+        assert!(!nodes.buried(&other), "it may have left before anybody who is here now came");
+        assert_eq!(nodes.health(&other), Health::Dead);
         assert!(nodes.beaten(&beat(&[&own], true)), "its own lease had run out");
     }
 }

@@ -7,7 +7,7 @@ mod seldom;
 mod signal;
 mod tasks;
 
-pub use output::say;
+pub use output::{complain, print, say};
 pub use phase::{Lifecycle, Phase};
 pub use seldom::Seldom;
 pub use signal::{Hangups, shutdown_requested};

